@@ -1,0 +1,248 @@
+"""Data specification (`cifar10`, `images:DIR`, `synthetic[:N]`, `auto`) → uint8 images and labels in memory.
+
+The decoded images are cached on disk with a checksum; a damaged or outdated cache is made again. Runs where only
+torch and numpy are installed: `study.image_sources` imports torchvision when a source needs it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from study import image_sources
+from study.image_sources import PIXELS, DecodedSplits
+
+DATA_SPECIFICATIONS = ("cifar10", "images:DIR", "synthetic", "synthetic:N", "auto")
+ORDER_SEED = 0
+"""Subsets are the same in every trial, so that trials differ in what is studied and in nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images in memory; a split is a pair of uint8 images [N, 3072] (channels first) and int64 labels [N].
+
+    The first n rows of a split are a class-balanced random subset, for every n, so a subset is a view.
+    `mean` and `std` are per channel, of the full training split, in units of 1 = white. `checksum` is 16 hexadecimal
+    digits over everything above, the same on every machine.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    checksum: str
+
+    @property
+    def chance_error(self) -> float:
+        """Error of a guess: 0.9 with ten balanced classes."""
+        return 1 - 1 / len(self.classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceSplit:
+    """One split on the training device: uint8 images [N, 3072] and labels [N], standardised on the fly."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def standardised(self, rows: torch.Tensor | slice, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return [..., 3072] images of the rows, each channel with mean 0 and variance 1 over the training split."""
+        chosen = self.images[rows]
+        by_channel = chosen.to(dtype).unflatten(-1, (len(self.scale), -1))
+        return (by_channel * self.scale.to(dtype)[:, None] + self.shift.to(dtype)[:, None]).flatten(-2)
+
+
+def make_device_split(dataset: Dataset, split: str, size: int, device: torch.device | str) -> DeviceSplit:
+    """Put the first `size` images (0: all) of a split, "train" or "test", on a device; on the CPU nothing is copied."""
+    images, labels = (
+        (dataset.train_images, dataset.train_labels) if split == "train" else (dataset.test_images, dataset.test_labels)
+    )
+    used = slice(0, size or len(labels))
+    mean, std = torch.tensor(dataset.mean, dtype=torch.float64), torch.tensor(dataset.std, dtype=torch.float64)
+    with warnings.catch_warnings():
+        # Arrays shared between processes are read-only, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return DeviceSplit(
+            images=torch.from_numpy(images[used]).to(device),
+            labels=torch.from_numpy(labels[used]).to(device),
+            scale=(1 / (255 * std)).to(device),
+            shift=(-mean / std).to(device),
+        )
+
+
+def balanced_order(labels: np.ndarray) -> np.ndarray:
+    """Return a seeded order of all rows in which every beginning holds the classes equally often, as far as it can."""
+    shuffled = np.random.default_rng(ORDER_SEED).permutation(len(labels))
+    # The rank of each image within its class: taking the lowest ranks first takes the classes in turn.
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = np.arange(len(members))
+    return np.lexsort((labels, rank))
+
+
+def check_sizes(dataset: Dataset, train_size: int, test_size: int, batch_size: int, probe_size: int) -> None:
+    """Raise ValueError when a trial asks for more images than there are, or for batches larger than its data."""
+    for name, size, available in (
+        ("train_size", train_size, len(dataset.train_labels)),
+        ("test_size", test_size, len(dataset.test_labels)),
+    ):
+        if size > available:
+            raise ValueError(f"{name}: {size} is more than the {available} images of {dataset.source}; give at most that")
+    used = train_size or len(dataset.train_labels)
+    for name, size in (("batch_size", batch_size), ("probe_size", probe_size)):
+        if size > used:
+            raise ValueError(f"{name}: {size} is more than the {used} training images in use; give at most that")
+
+
+def load_dataset(specification: str, data_folder: Path) -> Dataset:
+    """Load a data set, from the cache if it is there and whole.
+
+    Args:
+        specification: one of DATA_SPECIFICATIONS except `auto`, which `resolve_auto` turns into one of the others.
+        data_folder: where downloads and caches lie; made when missing.
+
+    Raises:
+        ValueError: the specification is unknown, or its images are missing, empty or broken.
+    """
+    fingerprint = image_sources.fingerprint(specification, data_folder)
+    cache = data_folder / "cache" / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}.npz"
+    with locked(cache):
+        cached = _read_cache(cache)
+        if cached is None:
+            splits = _in_balanced_order(image_sources.decode(specification, data_folder))
+            cached = splits, _checksum(splits)
+            _write_cache(cache, *cached)
+    return _describe(specification, *cached)
+
+
+def resolve_auto(data_folder: Path) -> tuple[str, str]:
+    """Choose the data of a demonstration: CIFAR-10 when at hand or quick to fetch, else synthetic images.
+
+    Returns the specification and a sentence for the user that says what was chosen and why.
+    """
+    if image_sources.cifar10_is_on_disk(data_folder):
+        return "cifar10", "Data: CIFAR-10, found on disk."
+    tree = data_folder / "cifar10"
+    if image_sources.is_cifar10_tree(tree):
+        return f"images:{tree}", f"Data: CIFAR-10 as image files, found in {tree}."
+    with locked(data_folder / "cifar10-download"):
+        problem = image_sources.fetch_cifar10_quickly(data_folder)
+    if problem is None:
+        return "cifar10", "Data: CIFAR-10, downloaded just now."
+    return "synthetic", (
+        f"DATA: SYNTHETIC IMAGES, NOT CIFAR-10 ({problem}). Errors below say nothing about CIFAR-10; "
+        f"put it into {data_folder} or use --data to study real images."
+    )
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file beside `path`, so that of many processes on a machine one does the work and the rest wait."""
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise ValueError(f"data folder: cannot write to {path.parent} ({error.strerror}); choose another one") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _describe(source: str, splits: DecodedSplits, checksum: str) -> Dataset:
+    # Counting the 256 values of a byte gives exact moments without a float copy of the images.
+    channels = splits.train_images.reshape(len(splits.train_images), 3, -1)
+    counts = np.stack([np.bincount(channels[:, channel].reshape(-1), minlength=256) for channel in range(3)])
+    share = counts / counts.sum(axis=1, keepdims=True)
+    brightness = np.arange(256) / 255
+    mean = share @ brightness
+    std = np.sqrt((share * (brightness - mean[:, None]) ** 2).sum(axis=1))
+    if (std == 0).any():
+        raise ValueError(f"data: every training image of {source} has one colour; give images that differ")
+    return Dataset(
+        source=source,
+        classes=splits.classes,
+        train_images=splits.train_images,
+        train_labels=splits.train_labels,
+        test_images=splits.test_images,
+        test_labels=splits.test_labels,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        checksum=checksum[:16],
+    )
+
+
+def _in_balanced_order(splits: DecodedSplits) -> DecodedSplits:
+    train, test = balanced_order(splits.train_labels), balanced_order(splits.test_labels)
+    return DecodedSplits(
+        classes=splits.classes,
+        train_images=splits.train_images[train],
+        train_labels=splits.train_labels[train],
+        test_images=splits.test_images[test],
+        test_labels=splits.test_labels[test],
+    )
+
+
+def _checksum(splits: DecodedSplits) -> str:
+    digest = hashlib.sha256(json.dumps(splits.classes).encode())
+    for array in (splits.train_images, splits.train_labels, splits.test_images, splits.test_labels):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path) -> tuple[DecodedSplits, str] | None:
+    """Return the cached images and their checksum, or None when there are none or they fail their checksum."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            splits = DecodedSplits(
+                classes=tuple(stored["classes"].tolist()),
+                train_images=stored["train_images"],
+                train_labels=stored["train_labels"],
+                test_images=stored["test_images"],
+                test_labels=stored["test_labels"],
+            )
+            checksum = str(stored["checksum"])
+            return (splits, checksum) if _checksum(splits) == checksum else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _write_cache(path: Path, splits: DecodedSplits, checksum: str) -> None:
+    """Write beside the target, then rename: a reader sees the whole file or none."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        np.savez(
+            part,
+            classes=np.array(splits.classes),
+            train_images=splits.train_images,
+            train_labels=splits.train_labels,
+            test_images=splits.test_images,
+            test_labels=splits.test_labels,
+            checksum=np.array(checksum),
+        )
+        part.flush()
+        os.fsync(part.fileno())
+    Path(part.name).replace(path)

@@ -1,0 +1,48 @@
+"""This process → the tags that say what code, libraries and device a number came from."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from study import run_log_schema as schema
+
+RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
+
+
+def describe_environment(device: str) -> dict[str, str]:
+    """Return tags: code revision, versions of Python and of RECORDED_LIBRARIES that are installed, device."""
+    tags = {schema.TAG_CODE_REVISION: code_revision(), "version.python": platform.python_version()}
+    for library in RECORDED_LIBRARIES:
+        try:
+            tags[f"version.{library}"] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
+    return tags
+
+
+def code_revision() -> str:
+    """Return the git commit of this code, with `-dirty` when files differ from it; the version outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {importlib.metadata.version('depth-trainability')}"
+    return commit.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
+
+
+def _processor() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,145 @@
+"""Trials of one pack → a network whose every tensor has the members as its leading axis.
+
+Legend: E members, B examples, H width, D depth, C classes.
+    x    [E, B, inputs] or [B, inputs] (all members see the same examples)
+    v_l  [E, B, H]      stream states, l = 1 … D−1: pre-activations before normalization
+    k    [E, 1, 1]      dilution level
+
+    v_1     = x W_1 + b_1
+    v_{l+1} = ( k v_l + φ(N(v_l)) W_{l+1} + b_{l+1} ) / √(k²+1)      l = 1 … D−2
+    logits  = φ(N(v_{D−1})) W_D + b_D                                [E, B, C]
+
+Check: with k → ∞ every v_l equals v_1; with k = 0 this is a plain multilayer perceptron.
+Source: Philipp, Song and Carbonell, arXiv:1712.05577 (dilution); the member axis is ours.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from study.activations import ACTIVATION_FUNCTIONS
+from study.initialization import INITIALIZERS
+from study.mean_field import resolve_gain, resolve_input_gain
+from study.normalizations import NORMALIZATION_FUNCTIONS, RunningStatistics, couples_examples
+from study.random_streams import make_generator
+from study.trial_config import TrialConfig
+
+Normalizer = Callable[[int, torch.Tensor], torch.Tensor]
+"""Maps the index of a stream state (0 for v_1) and the state to its normalized form."""
+
+
+class PackedNetwork:
+    """The networks of all members of a pack, and the running statistics of their batch normalization.
+
+    `parameters` are six tensors: input_weight [E, inputs, H], input_bias [E, H], hidden_weight [E, D−2, H, H],
+    hidden_bias [E, D−2, H], output_weight [E, H, C], output_bias [E, C]. Biases start at zero.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[TrialConfig],
+        input_size: int,
+        class_count: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        depth, width = trials[0].depth, trials[0].width
+        self.depth, self.normalization = depth, trials[0].normalization
+        self.activate = ACTIVATION_FUNCTIONS[trials[0].activation]
+        weights = [_draw_weights(trial, input_size, class_count) for trial in trials]
+
+        def stack(draws: list[torch.Tensor]) -> torch.Tensor:
+            return torch.stack(draws).to(device, dtype).requires_grad_()
+
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(len(trials), *shape, device=device, dtype=dtype, requires_grad=True)
+
+        self.parameters = [
+            stack([first for first, _, _ in weights]),
+            zeros(width),
+            stack([hidden for _, hidden, _ in weights]),
+            zeros(depth - 2, width),
+            stack([last for _, _, last in weights]),
+            zeros(class_count),
+        ]
+        k = torch.tensor([trial.dilution for trial in trials], dtype=torch.float64)[:, None, None]
+        length = torch.hypot(k, torch.ones_like(k))
+        self.skip_scale = (k / length).to(device, dtype)
+        self.residual_scale = (1 / length).to(device, dtype)
+        self.running = RunningStatistics(
+            mean=torch.zeros(depth - 1, len(trials), 1, width, device=device, dtype=dtype),
+            variance=torch.ones(depth - 1, len(trials), 1, width, device=device, dtype=dtype),
+        )
+
+    @property
+    def member_count(self) -> int:
+        """Number of members, E."""
+        return len(self.skip_scale)
+
+    def forward(
+        self, x: torch.Tensor, normalize: Normalizer, stream: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Return logits [E, B, C]; append the stream states v_1 … v_{D−1} to `stream` when it is given."""
+        input_weight, input_bias, hidden_weight, hidden_bias, output_weight, output_bias = self.parameters
+        x = x.expand(self.member_count, -1, -1)
+        v = torch.baddbmm(input_bias.unsqueeze(1), x, input_weight)
+        for layer, (weight, bias) in enumerate(
+            zip(hidden_weight.unbind(1), hidden_bias.unsqueeze(2).unbind(1), strict=True)
+        ):
+            if stream is not None:
+                stream.append(v)
+            residual = torch.baddbmm(bias, self.activate(normalize(layer, v)), weight)
+            v = self.skip_scale * v + self.residual_scale * residual
+        if stream is not None:
+            stream.append(v)
+        return torch.baddbmm(output_bias.unsqueeze(1), self.activate(normalize(self.depth - 2, v)), output_weight)
+
+    def normalize_for_training(self, layer: int, v: torch.Tensor) -> torch.Tensor:
+        """Normalize with the statistics of this batch and, with batch normalization, remember them."""
+        if couples_examples(self.normalization):
+            self.running.update(layer, v)
+        return self.normalize_by_batch(layer, v)
+
+    def normalize_by_batch(self, layer: int, v: torch.Tensor) -> torch.Tensor:
+        """Normalize with the statistics of this batch and leave the running ones untouched: what probes use."""
+        return NORMALIZATION_FUNCTIONS[self.normalization](v)
+
+    def normalize_for_evaluation(self, layer: int, v: torch.Tensor) -> torch.Tensor:
+        """Normalize with the running statistics, so that one example's result does not depend on the others."""
+        if couples_examples(self.normalization):
+            return self.running.normalize(layer, v)
+        return NORMALIZATION_FUNCTIONS[self.normalization](v)
+
+    def select(self, members: slice, dtype: torch.dtype) -> "PackedNetwork":
+        """Return a detached copy of some members in another precision, for measurements."""
+        copy = object.__new__(PackedNetwork)
+        copy.depth, copy.normalization, copy.activate = self.depth, self.normalization, self.activate
+        copy.parameters = [parameter.detach()[members].to(dtype) for parameter in self.parameters]
+        copy.skip_scale = self.skip_scale[members].to(dtype)
+        copy.residual_scale = self.residual_scale[members].to(dtype)
+        copy.running = RunningStatistics(
+            mean=self.running.mean[:, members].to(dtype), variance=self.running.variance[:, members].to(dtype)
+        )
+        return copy
+
+    @torch.no_grad()
+    def finite_members(self) -> torch.Tensor:
+        """Return a truth value per member [E]: are all of its parameters finite?"""
+        return torch.stack([parameter.isfinite().flatten(1).all(1) for parameter in self.parameters]).all(0)
+
+
+def _draw_weights(
+    trial: TrialConfig, input_size: int, class_count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw one member's weights in float64: first [inputs, H], hidden [D−2, H, H], last [H, C]."""
+    make = INITIALIZERS[trial.initialization]
+    gains = [resolve_input_gain(trial.gain)] + [resolve_gain(trial.gain, trial.activation)] * (trial.depth - 1)
+    sizes = [input_size] + [trial.width] * (trial.depth - 1) + [class_count]
+    # Depth is part of the purpose: networks of two depths are independent draws, as statistics over depths assume.
+    layers = [
+        gain * make(fan_in, fan_out, make_generator(trial.seed, f"weights of depth {trial.depth}", layer))
+        for layer, (gain, fan_in, fan_out) in enumerate(zip(gains, sizes, sizes[1:], strict=False))
+    ]
+    hidden = torch.stack(layers[1:-1]) if trial.depth > 2 else torch.empty(0, trial.width, trial.width)
+    return layers[0], hidden.to(torch.float64), layers[-1]

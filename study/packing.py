@@ -1,0 +1,56 @@
+"""Trials → packs: lists of trials that train together as one batch of matrix products.
+
+Pure: the same trials always make the same packs, in the same order.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from study.trial_config import TrialConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Trials with equal `pack_key`, trained in one process."""
+
+    trials: tuple[TrialConfig, ...]
+
+    @property
+    def pack_id(self) -> str:
+        """8 hexadecimal digits hashed from the members' ids."""
+        return hashlib.sha256(" ".join(trial.trial_id for trial in self.trials).encode()).hexdigest()[:8]
+
+
+def make_packs(trials: Sequence[TrialConfig], max_pack: int) -> list[Pack]:
+    """Group trials by `pack_key` into packs of at most `max_pack`, evenly filled, the deepest (longest) first.
+
+    Raises ValueError when `max_pack` is below 1 or a trial is given twice.
+    """
+    if max_pack < 1:
+        raise ValueError(f"max_pack: {max_pack} is out of range; give 1 (every trial alone) or more")
+    check_distinct(trials)
+    groups: dict[tuple, list[TrialConfig]] = defaultdict(list)
+    for trial in trials:
+        groups[trial.pack_key].append(trial)
+    packs = []
+    for group in groups.values():
+        pack_count = math.ceil(len(group) / max_pack)
+        bounds = [len(group) * index // pack_count for index in range(pack_count + 1)]
+        packs += [Pack(tuple(group[start:stop])) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    # Longest first: the last packs to run are short, so that the cores fall idle together.
+    return sorted(packs, key=lambda pack: -len(pack.trials) * pack.trials[0].depth * pack.trials[0].epochs)
+
+
+def check_distinct(trials: Sequence[TrialConfig]) -> None:
+    """Raise ValueError when two trials are equal: one of them would overwrite the other."""
+    first_place: dict[str, int] = {}
+    for place, trial in enumerate(trials):
+        earlier = first_place.setdefault(trial.trial_id, place)
+        if earlier != place:
+            raise ValueError(
+                f"trials: number {place + 1} repeats number {earlier + 1} ({trial.name}, trial_id {trial.trial_id}); "
+                "remove one, or give them different seeds"
+            )

@@ -1,0 +1,186 @@
+"""The trials of one pack and a data set → what each trial measured, epoch by epoch.
+
+The story, read top to bottom: put the data on the device, make the network and its optimizer, measure before
+training; then for every epoch train, evaluate and measure each member. A lone trial is a pack of one. Members never
+influence each other: on one CPU thread a member's numbers are bitwise the same in every pack.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from study import run_log_schema as schema
+from study.datasets import Dataset, DeviceSplit, make_device_split
+from study.network import PackedNetwork
+from study.optimizers import PackedOptimizer, gradient_norm
+from study.probe_schedule import is_early_step
+from study.probes import NetworkProbe, probe_network
+from study.random_streams import make_generator
+from study.trial_config import TrialConfig
+
+EVALUATION_BATCH = 1000
+"""Images evaluated at once; a constant, because the batch size may change the last bits of a result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberEpoch:
+    """One trial at the end of one epoch (0: before training).
+
+    `metrics` by the names of `run_log_schema.EPOCH_METRICS`, may be non-finite; `layers` are rows of
+    `run_log_schema.LAYER_COLUMNS`, the early probes of this epoch included; `diverged`: its parameters or losses are
+    no longer finite, and nothing follows.
+    """
+
+    trial_id: str
+    epoch: int
+    metrics: dict[str, float]
+    layers: list[tuple[float | None, ...]]
+    diverged: bool
+
+
+def train_pack(
+    trials: Sequence[TrialConfig], dataset: Dataset, device: torch.device | str = "cpu"
+) -> Iterator[list[MemberEpoch]]:
+    """Train trials of equal `pack_key`; yield after each epoch what every member that has not diverged measured."""
+    config = trials[0]
+    train = make_device_split(dataset, "train", config.train_size, device)
+    test = make_device_split(dataset, "test", config.test_size, device)
+    steps_per_epoch = len(train) // config.batch_size
+    network = PackedNetwork(trials, train.images.shape[1], len(dataset.classes), device=device)
+    optimizer = PackedOptimizer(trials, network.parameters, config.epochs * steps_per_epoch)
+    alive = torch.ones(len(trials), dtype=torch.bool)
+
+    for epoch in range(config.epochs + 1):
+        started = time.perf_counter()
+        metrics: dict[str, torch.Tensor] = {}
+        probes: list[tuple[int, NetworkProbe]] = []
+        if epoch > 0:
+            order = epoch_order(trials, len(train), epoch)
+            metrics[schema.LEARNING_RATE], metrics[schema.GRADIENT_NORM], probes = train_epoch(
+                trials, network, optimizer, train, order.to(device)
+            )
+        for split, error, loss in (
+            (train, schema.TRAIN_ERROR, schema.TRAIN_LOSS),
+            (test, schema.TEST_ERROR, schema.TEST_LOSS),
+        ):
+            metrics[error], metrics[loss] = evaluate(network, split)
+        finite = network.finite_members().cpu()
+        finite &= metrics[schema.TRAIN_LOSS].isfinite() & metrics[schema.TEST_LOSS].isfinite()
+        probes.append((optimizer.steps_done, probe_members(trials, network, train, optimizer.steps_done)))
+        metrics |= summarise_probe(probes[-1][1])
+        seconds = (time.perf_counter() - started) / len(trials)
+        metrics[schema.EPOCH_SECONDS] = torch.full((len(trials),), seconds, dtype=torch.float64)
+
+        yield [
+            MemberEpoch(
+                trial_id=trial.trial_id,
+                epoch=epoch,
+                metrics={name: values[member].item() for name, values in metrics.items()},
+                layers=[row for step, probe in probes for row in layer_rows(probe, member, step, steps_per_epoch)],
+                diverged=not finite[member],
+            )
+            for member, trial in enumerate(trials)
+            if alive[member]
+        ]
+        alive &= finite
+        if not alive.any():
+            return
+
+
+def train_epoch(
+    trials: Sequence[TrialConfig],
+    network: PackedNetwork,
+    optimizer: PackedOptimizer,
+    train: DeviceSplit,
+    order: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, NetworkProbe]]]:
+    """Take one step per batch of `order` [E, steps, B].
+
+    Returns learning rate and gradient norm [E] of the last step, and the early probes with their step numbers.
+    """
+    steps = order.shape[1]
+    probes = []
+    for step in range(steps):
+        rows = order[:, step]
+        logits = network.forward(train.standardised(rows), network.normalize_for_training)
+        # The sum over members of their own means: each member's gradient is what it would be alone.
+        loss = cross_entropy(logits, train.labels[rows]).mean(dim=1).sum()
+        gradients = torch.autograd.grad(loss, network.parameters)
+        if step == steps - 1:
+            norm, rate = gradient_norm(gradients), optimizer.learning_rates()
+        optimizer.step(gradients)
+        if is_early_step(optimizer.steps_done, steps):
+            probes.append((optimizer.steps_done, probe_members(trials, network, train, optimizer.steps_done)))
+    return torch.tensor(rate, dtype=torch.float64), norm.cpu(), probes
+
+
+@torch.no_grad()
+def evaluate(network: PackedNetwork, split: DeviceSplit) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return classification error and mean loss of each member over a whole split, float64 [E] on the CPU."""
+    wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
+    loss = torch.zeros_like(wrong)
+    for start in range(0, len(split), EVALUATION_BATCH):
+        rows = slice(start, start + EVALUATION_BATCH)
+        logits = network.forward(split.standardised(rows), network.normalize_for_evaluation)
+        labels = split.labels[rows].expand(network.member_count, -1)
+        wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
+        loss += cross_entropy(logits, labels).sum(dim=1, dtype=torch.float64)
+    return (wrong / len(split)).cpu(), (loss / len(split)).cpu()
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each example [E, B] in nats; logits [E, B, C], labels [E, B]."""
+    return -logits.log_softmax(dim=2).gather(2, labels[:, :, None])[:, :, 0]
+
+
+def epoch_order(trials: Sequence[TrialConfig], image_count: int, epoch: int) -> torch.Tensor:
+    """Return the rows of each member's batches in one epoch, [E, steps, B]: every member has an order of its own."""
+    batch_size = trials[0].batch_size
+    steps = image_count // batch_size
+    orders = [torch.randperm(image_count, generator=make_generator(trial.seed, "order", epoch)) for trial in trials]
+    return torch.stack([order[: steps * batch_size].view(steps, batch_size) for order in orders])
+
+
+def probe_members(
+    trials: Sequence[TrialConfig], network: PackedNetwork, train: DeviceSplit, steps_done: int
+) -> NetworkProbe:
+    """Measure all members on the first training images, the same ones all through the study."""
+    rows = slice(0, trials[0].probe_size)
+    return probe_network(
+        network,
+        train.standardised(rows, torch.float64),
+        train.labels[rows],
+        seeds=[trial.seed for trial in trials],
+        moment=steps_done,
+        probe_vectors=trials[0].probe_vectors,
+    )
+
+
+def summarise_probe(probe: NetworkProbe) -> dict[str, torch.Tensor]:
+    """Return the metrics of one probe that have a single value per member, [E] each."""
+    return {
+        schema.LOG10_GSC_TO_LOGITS: probe.to_logits.log10_gsc[:, 0],
+        schema.LOG10_GSC_TO_LOSS: probe.to_loss.log10_gsc[:, 0],
+        schema.EXPLOSION_RATE: probe.explosion_rate,
+    } | {f"domain/{name}": by_layer.mean(dim=1) for name, by_layer in probe.domain.items()}
+
+
+def layer_rows(
+    probe: NetworkProbe, member: int, step: int, steps_per_epoch: int
+) -> list[tuple[float | None, ...]]:
+    """Return one member's rows of `run_log_schema.LAYER_COLUMNS`; None stands for what does not exist."""
+    epoch = step / steps_per_epoch if steps_per_epoch else 0.0
+    log10_gsc = probe.to_logits.log10_gsc[member].tolist()
+    standard_error = probe.to_logits.standard_error[member].tolist()
+    domain = [[None, *probe.domain[name][member].tolist()] for name in schema.LAYER_COLUMNS[5:]]
+    return [
+        (step, epoch, layer, *(_finite_or_none(value) for value in values))
+        for layer, values in enumerate(zip(log10_gsc, standard_error, *domain, strict=True))
+    ]
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,127 @@
+"""What a trial measured → an append-only file in the study's storage, fsynced before anything is sent elsewhere.
+
+One JSON object per line: a start (config and environment), one line per epoch, an end. A trial is finished when its
+end line is there. MLflow is fed from these files, so a tracking server that is down delays and never loses.
+"""
+
+import dataclasses
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from study import run_log_schema as schema
+from study.train_loop import MemberEpoch
+from study.trial_config import TrialConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFolder:
+    """Where one study keeps its records: `storage`/`name`/trials/<trial_id>.jsonl."""
+
+    storage: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The folder of this study."""
+        return self.storage / self.name
+
+    def record_path(self, trial_id: str) -> Path:
+        """The record of one trial."""
+        return self.path / "trials" / f"{trial_id}.jsonl"
+
+    def create(self) -> None:
+        """Make the folders; raises ValueError when they cannot be written."""
+        try:
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
+            with (self.path / "trials" / ".writable").open("w") as probe:
+                probe.write("yes")
+            (self.path / "trials" / ".writable").unlink()
+        except OSError as error:
+            raise ValueError(
+                f"storage: cannot write to {self.path} ({error.strerror}); choose another folder with --storage"
+            ) from None
+
+
+class TrialRecord:
+    """Writes one trial's record, from the beginning: an unfinished earlier attempt is replaced."""
+
+    def __init__(self, path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str]) -> None:
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+        self.ended = False
+        self._append(
+            {
+                "kind": "start",
+                "trial_id": trial.trial_id,
+                "name": trial.name,
+                "pack_id": pack_id,
+                "config": dataclasses.asdict(trial),
+                "environment": environment,
+            }
+        )
+
+    def add_epoch(self, measured: MemberEpoch) -> None:
+        """Append one epoch; a diverged one ends the trial."""
+        self._append(
+            {
+                "kind": "epoch",
+                "epoch": measured.epoch,
+                "metrics": schema.finite(measured.metrics),
+                "layers": measured.layers,
+            }
+        )
+        if measured.diverged:
+            self.end(schema.STATUS_DIVERGED)
+
+    def end(self, status: str, error: str = "") -> None:
+        """Append the end, once: a trial that has ended keeps its first ending."""
+        if not self.ended:
+            self._append({"kind": "end", "status": status, "error": error})
+            self._file.close()
+            self.ended = True
+
+    def _append(self, line: dict[str, Any]) -> None:
+        line["time_ms"] = time.time_ns() // 1_000_000
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the complete lines from a byte offset on, each with the offset behind it; nothing when there is no file.
+
+    A last line that was cut off by a crash is left out.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(offset)
+        for raw in file:
+            try:
+                line = json.loads(raw) if raw.endswith(b"\n") else None
+            except ValueError:
+                line = None
+            if line is None:
+                return
+            offset += len(raw)
+            yield line, offset
+
+
+def read_status(path: Path) -> str | None:
+    """Return how a trial ended, or None when it has not."""
+    status = None
+    for line, _ in read_lines(path):
+        if line["kind"] == "end":
+            status = line["status"]
+    return status
+
+
+def describe_error(error: BaseException) -> str:
+    """Return a traceback as text, its last 4,000 characters."""
+    return "".join(traceback.format_exception(error))[-4000:]
