@@ -20,11 +20,14 @@ import numpy as np
 import torch
 
 from study import image_sources
-from study.image_sources import PIXELS, DecodedSplits
+from study.image_sources import DecodedSplits
 
 DATA_SPECIFICATIONS = ("cifar10", "images:DIR", "synthetic", "synthetic:N", "auto")
 ORDER_SEED = 0
 """Subsets are the same in every trial, so that trials differ in what is studied and in nothing else."""
+
+CACHE_FORMAT = "balanced order, version 1"
+"""Part of a cache's name: change it with the order or content of what is cached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +110,9 @@ def check_sizes(dataset: Dataset, train_size: int, test_size: int, batch_size: i
         ("test_size", test_size, len(dataset.test_labels)),
     ):
         if size > available:
-            raise ValueError(f"{name}: {size} is more than the {available} images of {dataset.source}; give at most that")
+            raise ValueError(
+                f"{name}: {size} is more than the {available} images of {dataset.source}; give at most that"
+            )
     used = train_size or len(dataset.train_labels)
     for name, size in (("batch_size", batch_size), ("probe_size", probe_size)):
         if size > used:
@@ -124,7 +129,7 @@ def load_dataset(specification: str, data_folder: Path) -> Dataset:
     Raises:
         ValueError: the specification is unknown, or its images are missing, empty or broken.
     """
-    fingerprint = image_sources.fingerprint(specification, data_folder)
+    fingerprint = f"{CACHE_FORMAT}: {image_sources.fingerprint(specification)}"
     cache = data_folder / "cache" / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}.npz"
     with locked(cache):
         cached = _read_cache(cache)
@@ -210,7 +215,7 @@ def _checksum(splits: DecodedSplits) -> str:
     digest = hashlib.sha256(json.dumps(splits.classes).encode())
     for array in (splits.train_images, splits.train_labels, splits.test_images, splits.test_labels):
         digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

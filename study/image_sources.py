@@ -34,7 +34,7 @@ class DecodedSplits:
     test_labels: np.ndarray
 
 
-def fingerprint(specification: str, data_folder: Path) -> str:
+def fingerprint(specification: str) -> str:
     """Return a text that changes when the source's images do. Raises ValueError for an unusable specification."""
     if specification == "cifar10":
         return "cifar10"
@@ -121,7 +121,9 @@ def _existing_tree(specification: str) -> Path:
     tree = Path(specification.removeprefix("images:")).expanduser()
     for folder in (tree, tree / "train", tree / "test"):
         if not folder.is_dir():
-            raise ValueError(f"data: folder {folder} does not exist; images:DIR needs DIR/train/<class>/ and DIR/test/<class>/")
+            raise ValueError(
+                f"data: folder {folder} does not exist; images:DIR needs DIR/train/<class>/ and DIR/test/<class>/"
+            )
     return tree.resolve()
 
 
@@ -152,7 +154,9 @@ def _decode_split(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray
     try:
         found = import_torchvision_datasets().ImageFolder(str(folder))
     except (FileNotFoundError, OSError) as error:
-        raise ValueError(f"data: {folder} is unusable ({_one_line(error)}); put images into {folder}/<class>/") from None
+        raise ValueError(
+            f"data: {folder} is unusable ({_one_line(error)}); put images into {folder}/<class>/"
+        ) from None
     images = np.empty((len(found.samples), PIXELS), dtype=np.uint8)
     for row, (path, _) in enumerate(found.samples):
         try:
@@ -177,7 +181,9 @@ def synthetic_train_size(specification: str) -> int:
     if not size and ":" not in specification:
         return 50_000
     if not size.isdecimal() or int(size) < 50:
-        raise ValueError(f"data: {specification!r} needs a whole number of at least 50 training images, as in synthetic:5000")
+        raise ValueError(
+            f"data: {specification!r} needs a whole number of at least 50 training images, as in synthetic:5000"
+        )
     return int(size)
 
 
@@ -207,7 +213,9 @@ def make_synthetic(train_size: int, seed: int = 0) -> DecodedSplits:
 
     train_images, train_labels = make_split(train_size)
     test_images, test_labels = make_split(train_size // 5)
-    return DecodedSplits(tuple(f"pattern {digit}" for digit in range(10)), train_images, train_labels, test_images, test_labels)
+    return DecodedSplits(
+        tuple(f"pattern {digit}" for digit in range(10)), train_images, train_labels, test_images, test_labels
+    )
 
 
 def _natural_images(generator: np.random.Generator, count: int) -> np.ndarray:

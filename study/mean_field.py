@@ -20,7 +20,6 @@ propagation". Their squared growth is our χ.
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -31,21 +30,19 @@ INTEGRATION_LIMIT = 12.0  # the Gaussian density is 2e-32 there
 NODES_PER_HALF = 400
 
 
-def gaussian_expectation(function: Callable[[torch.Tensor], torch.Tensor]) -> float:
-    """Return E[function(z)], z ~ N(0, 1), by Gauss–Legendre quadrature on each side of 0, where activations kink."""
-    z, weight = _gaussian_nodes()
-    return float((function(z) * weight).sum())
-
-
 @functools.cache
 def activation_moments(activation: str, variance: float) -> tuple[float, float, float]:
-    """Return E[φ], E[φ²] and E[φ'²] at √variance·z."""
+    """Return E[φ], E[φ²] and E[φ'²] at √variance·z, by Gauss–Legendre quadrature on each side of a kink at 0."""
     z, weight = _gaussian_nodes()
     argument = (math.sqrt(variance) * z).requires_grad_()
     value = ACTIVATION_FUNCTIONS[activation](argument)
     (slope,) = torch.autograd.grad(value.sum(), argument)
     value = value.detach()
-    return tuple(float((quantity * weight).sum()) for quantity in (value, value.square(), slope.square()))
+
+    def expectation(quantity: torch.Tensor) -> float:
+        return float((quantity * weight).sum())
+
+    return expectation(value), expectation(value.square()), expectation(slope.square())
 
 
 def critical_gain(activation: str) -> float:

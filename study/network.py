@@ -20,7 +20,12 @@ import torch
 from study.activations import ACTIVATION_FUNCTIONS
 from study.initialization import INITIALIZERS
 from study.mean_field import resolve_gain, resolve_input_gain
-from study.normalizations import NORMALIZATION_FUNCTIONS, RunningStatistics, couples_examples
+from study.normalizations import (
+    NORMALIZATION_FUNCTIONS,
+    RunningStatistics,
+    couples_examples,
+    standardise_over_batch,
+)
 from study.random_streams import make_generator
 from study.trial_config import TrialConfig
 
@@ -77,9 +82,7 @@ class PackedNetwork:
         """Number of members, E."""
         return len(self.skip_scale)
 
-    def forward(
-        self, x: torch.Tensor, normalize: Normalizer, stream: list[torch.Tensor] | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, normalize: Normalizer, stream: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Return logits [E, B, C]; append the stream states v_1 … v_{D−1} to `stream` when it is given."""
         input_weight, input_bias, hidden_weight, hidden_bias, output_weight, output_bias = self.parameters
         x = x.expand(self.member_count, -1, -1)
@@ -97,9 +100,11 @@ class PackedNetwork:
 
     def normalize_for_training(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the statistics of this batch and, with batch normalization, remember them."""
-        if couples_examples(self.normalization):
-            self.running.update(layer, v)
-        return self.normalize_by_batch(layer, v)
+        if not couples_examples(self.normalization):
+            return self.normalize_by_batch(layer, v)
+        normalized, mean, variance = standardise_over_batch(v)
+        self.running.update(layer, mean, variance, examples=v.shape[1])
+        return normalized
 
     def normalize_by_batch(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the statistics of this batch and leave the running ones untouched: what probes use."""

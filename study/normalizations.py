@@ -25,9 +25,15 @@ def normalize_nothing(v: torch.Tensor) -> torch.Tensor:
 
 def normalize_batch(v: torch.Tensor) -> torch.Tensor:
     """Standardise each unit over the examples of its member."""
+    return standardise_over_batch(v)[0]
+
+
+def standardise_over_batch(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return N(v), and the mean and population variance that it was made with, [E, 1, H] each."""
     mean = v.mean(dim=1, keepdim=True)
     centred = v - mean
-    return centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + EPSILON)
+    variance = centred.square().mean(dim=1, keepdim=True)
+    return centred * torch.rsqrt(variance + EPSILON), mean, variance
 
 
 def normalize_layer(v: torch.Tensor) -> torch.Tensor:
@@ -56,11 +62,10 @@ class RunningStatistics:
     variance: torch.Tensor
 
     @torch.no_grad()
-    def update(self, layer: int, v: torch.Tensor) -> None:
-        """Move the averages of one layer towards the statistics of the batch `v` [E, B, H]."""
-        variance, mean = torch.var_mean(v, dim=1, keepdim=True)
+    def update(self, layer: int, mean: torch.Tensor, variance: torch.Tensor, examples: int) -> None:
+        """Move the averages of one layer towards the mean and population variance of a batch."""
         self.mean[layer].lerp_(mean, RUNNING_MOMENTUM)
-        self.variance[layer].lerp_(variance, RUNNING_MOMENTUM)
+        self.variance[layer].lerp_(variance * (examples / (examples - 1)), RUNNING_MOMENTUM)
 
     def normalize(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Standardise `v` with the averages of one layer."""

@@ -11,6 +11,7 @@ import torch
 
 from study.trial_config import TrialConfig
 
+
 class PackedOptimizer:
     """Adam or SGD over all members of a pack; `step` takes the gradients of the stacked parameters."""
 

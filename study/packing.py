@@ -5,11 +5,15 @@ Pure: the same trials always make the same packs, in the same order.
 
 import dataclasses
 import hashlib
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 
 from study.trial_config import TrialConfig
+
+CPU_PACK, GPU_PACK = 8, 64
+"""Trials per pack by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +43,17 @@ def make_packs(trials: Sequence[TrialConfig], max_pack: int) -> list[Pack]:
     for group in groups.values():
         pack_count = math.ceil(len(group) / max_pack)
         bounds = [len(group) * index // pack_count for index in range(pack_count + 1)]
-        packs += [Pack(tuple(group[start:stop])) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        packs += [Pack(tuple(group[start:stop])) for start, stop in itertools.pairwise(bounds)]
     # Longest first: the last packs to run are short, so that the cores fall idle together.
     return sorted(packs, key=lambda pack: -len(pack.trials) * pack.trials[0].depth * pack.trials[0].epochs)
+
+
+def choose_max_pack(trials: Sequence[TrialConfig], device: str, workers: int) -> int:
+    """Return the default pack size of a device, halved until there are packs for all workers."""
+    max_pack = GPU_PACK if device == "cuda" else CPU_PACK
+    while max_pack > 1 and len(make_packs(trials, max_pack)) < workers:
+        max_pack //= 2
+    return max_pack
 
 
 def check_distinct(trials: Sequence[TrialConfig]) -> None:

@@ -3,11 +3,14 @@
 Params are the fields of `TrialConfig`. Logs of GSC are base 10, GSC itself unsquared.
 """
 
+import dataclasses
 import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+
+from study.trial_config import TrialConfig
 
 TRAIN_ERROR = "train/error"
 TRAIN_LOSS = "train/loss"
@@ -39,6 +42,11 @@ EPOCH_METRICS = {
     EPOCH_SECONDS: "this trial's share of its pack's wall-clock time, measurements included, seconds",
 }
 """Metrics with step = epoch (0: before training)."""
+
+PARAM_TYPES: dict[str, type] = {
+    field.name: field.type if isinstance(field.type, type) else str for field in dataclasses.fields(TrialConfig)
+}
+"""Params and the types of their values; `gain` may be a name or a number and is read as text."""
 
 FINAL_TRAIN_ERROR = "final/train_error"
 FINAL_TEST_ERROR = "final/test_error"

@@ -168,9 +168,7 @@ def summarise_probe(probe: NetworkProbe) -> dict[str, torch.Tensor]:
     } | {f"domain/{name}": by_layer.mean(dim=1) for name, by_layer in probe.domain.items()}
 
 
-def layer_rows(
-    probe: NetworkProbe, member: int, step: int, steps_per_epoch: int
-) -> list[tuple[float | None, ...]]:
+def layer_rows(probe: NetworkProbe, member: int, step: int, steps_per_epoch: int) -> list[tuple[float | None, ...]]:
     """Return one member's rows of `run_log_schema.LAYER_COLUMNS`; None stands for what does not exist."""
     epoch = step / steps_per_epoch if steps_per_epoch else 0.0
     log10_gsc = probe.to_logits.log10_gsc[member].tolist()

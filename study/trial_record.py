@@ -53,26 +53,22 @@ class TrialRecord:
     def __init__(self, path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str]) -> None:
         self._file: IO[str] = path.open("w", encoding="utf-8")
         self.ended = False
-        self._append(
-            {
-                "kind": "start",
-                "trial_id": trial.trial_id,
-                "name": trial.name,
-                "pack_id": pack_id,
-                "config": dataclasses.asdict(trial),
-                "environment": environment,
-            }
-        )
+        start = {
+            "kind": "start",
+            "trial_id": trial.trial_id,
+            "name": trial.name,
+            "pack_id": pack_id,
+            "config": dataclasses.asdict(trial),
+            "environment": environment,
+        }
+        _append(self._file, start)
 
     def add_epoch(self, measured: MemberEpoch) -> None:
         """Append one epoch; a diverged one ends the trial."""
-        self._append(
-            {
-                "kind": "epoch",
-                "epoch": measured.epoch,
-                "metrics": schema.finite(measured.metrics),
-                "layers": measured.layers,
-            }
+        metrics = schema.finite(measured.metrics)
+        _append(
+            self._file,
+            {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers},
         )
         if measured.diverged:
             self.end(schema.STATUS_DIVERGED)
@@ -80,15 +76,27 @@ class TrialRecord:
     def end(self, status: str, error: str = "") -> None:
         """Append the end, once: a trial that has ended keeps its first ending."""
         if not self.ended:
-            self._append({"kind": "end", "status": status, "error": error})
+            _append(self._file, {"kind": "end", "status": status, "error": error})
             self._file.close()
             self.ended = True
 
-    def _append(self, line: dict[str, Any]) -> None:
-        line["time_ms"] = time.time_ns() // 1_000_000
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+
+def end_abandoned(path: Path, trial: TrialConfig, pack_id: str, error: str) -> None:
+    """End, as failed, the record that a lost worker left behind, keeping its complete lines."""
+    offset = max((behind for _, behind in read_lines(path)), default=0)
+    if offset == 0:
+        TrialRecord(path, trial, pack_id, {}).end(schema.STATUS_FAILED, error)
+        return
+    os.truncate(path, offset)
+    with path.open("a", encoding="utf-8") as file:
+        _append(file, {"kind": "end", "status": schema.STATUS_FAILED, "error": error})
+
+
+def _append(file: IO[str], line: dict[str, Any]) -> None:
+    """Write one line, stamped with the time, so that it is on the disk when this returns."""
+    file.write(json.dumps({**line, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
@@ -115,11 +123,16 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
 
 def read_status(path: Path) -> str | None:
     """Return how a trial ended, or None when it has not."""
-    status = None
-    for line, _ in read_lines(path):
-        if line["kind"] == "end":
-            status = line["status"]
-    return status
+    return _read_end(path).get("status")
+
+
+def read_error(path: Path) -> str:
+    """Return why a trial failed; empty when it did not."""
+    return _read_end(path).get("error", "")
+
+
+def _read_end(path: Path) -> dict[str, Any]:
+    return next((line for line, _ in read_lines(path) if line["kind"] == "end"), {})
 
 
 def describe_error(error: BaseException) -> str:

@@ -1,0 +1,58 @@
+"""Command line of the analysis: `report` a study, draw `run-figures`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from study.run_log_schema import check_study_name
+
+BAD_USAGE = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 for bad usage."""
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report = commands.add_parser("report", help="write reports/NAME/index.html and its tables, also to MLflow")
+    report.add_argument("--output", type=Path, default=Path("reports"), help="folder of reports (default: %(default)s)")
+    report.set_defaults(command=report_command)
+    run_figures = commands.add_parser("run-figures", help="give every run in MLflow a figure of its GSC by layer")
+    run_figures.set_defaults(command=run_figures_command)
+    for command in (report, run_figures):
+        command.add_argument("name", help="name of the study")
+        command.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)")
+    options = parser.parse_args(arguments)
+    try:
+        check_study_name(options.name)
+        options.command(options, Console())
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USAGE
+    return 0
+
+
+def report_command(options: argparse.Namespace, console: Console) -> None:
+    """Write a report and store it."""
+    from analysis.load_runs import load_study, store_report
+    from analysis.report import write_report
+
+    frames = load_study(options.name, options.tracking_uri)
+    written = write_report(frames, options.output / options.name, f"python -m analysis report {options.name}")
+    store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
+    console.print(written.summary, highlight=False)
+    console.print(f"Report: {written.page}", highlight=False, soft_wrap=True)
+
+
+def run_figures_command(options: argparse.Namespace, console: Console) -> None:
+    """Draw the figures that are missing."""
+    from analysis.figures import draw_run_figure
+    from analysis.load_runs import attach_gsc_figures
+
+    drawn = attach_gsc_figures(options.name, options.tracking_uri, draw_run_figure)
+    console.print(f"Drew {drawn} figures of GSC by layer.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""A study's name → its runs in MLflow as tidy frames, and results of the analysis back to MLflow.
+
+Reads the parquet artifacts, which are complete; metrics are for browsing.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Experiment, Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from analysis.tidy_frames import StudyFrames, make_frames
+from study import run_log_schema as schema
+
+DOWNLOAD_THREADS = 8
+REPORT_TAG = "report_of"
+
+
+def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
+    """Load a study, finished or not.
+
+    Args:
+        name: of the study.
+        tracking_uri: MLflow store; by default $MLFLOW_TRACKING_URI, or the sqlite database that studies use.
+
+    Raises:
+        ValueError: the store cannot be read, or holds no such study, or no run of it has ended yet.
+    """
+    client = make_client(tracking_uri)
+    experiment = find_experiment(client, name)
+    runs = _find_trial_runs(client, experiment)
+    ended = [run for run in runs if schema.TAG_STATUS in run.data.tags]
+    if not ended:
+        raise ValueError(f"study: no trial of {name!r} has ended yet ({len(runs)} are running); wait for the first one")
+    with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
+        tables = list(pool.map(lambda run: _load_tables(client, run), ended))
+    return make_frames(
+        name=name,
+        experiment_tags=dict(experiment.tags),
+        trial_rows=[_describe_run(run) for run in runs],
+        histories={run.info.run_id: history for run, (history, _) in zip(ended, tables, strict=True)},
+        profiles={run.info.run_id: profile for run, (_, profile) in zip(ended, tables, strict=True)},
+    )
+
+
+def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
+    """Open a store. Raises ValueError when it is a database file that does not exist."""
+    uri = tracking_uri or schema.default_tracking_uri()
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if uri.startswith("sqlite:///") and not path.is_file():
+        raise ValueError(f"tracking-uri: {uri} does not exist; run a study first, or give --tracking-uri")
+    return mlflow.MlflowClient(uri)
+
+
+def find_experiment(client: mlflow.MlflowClient, name: str) -> Experiment:
+    """Return a study's experiment; raises ValueError, naming those that exist, when there is none."""
+    try:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage == "active":
+            return experiment
+        known = [
+            found.name for found in client.search_experiments(ViewType.ACTIVE_ONLY) if schema.TAG_DATA in found.tags
+        ]
+    except MlflowException as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ValueError(f"tracking-uri: the store cannot be read ({first_line}); check --tracking-uri") from None
+    raise ValueError(f"study: {name!r} does not exist; choose one of: {', '.join(sorted(known)) or 'none yet'}")
+
+
+def attach_gsc_figures(name: str, tracking_uri: str | None, draw: Callable[[pd.DataFrame, str, Path], None]) -> int:
+    """Give every ended run without one its GSC figure; return how many were drawn."""
+    client = make_client(tracking_uri)
+    drawn = 0
+    for run in _find_trial_runs(client, find_experiment(client, name)):
+        present = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        if schema.GSC_TABLE not in present or schema.GSC_FIGURE in present:
+            continue
+        _, profile = _load_tables(client, run)
+        if profile.empty:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            figure = Path(folder) / schema.GSC_FIGURE
+            draw(profile, run.info.run_name or run.info.run_id, figure)
+            client.log_artifact(run.info.run_id, str(figure))
+        drawn += 1
+    return drawn
+
+
+def store_report(name: str, tracking_uri: str | None, folder: Path, summary: str) -> str:
+    """Store a report's files in MLflow and put its summary on the study's page; return the run's id.
+
+    The report is a run of an experiment of its own, so that every run of the study's experiment is a trial.
+    """
+    client = make_client(tracking_uri)
+    study = find_experiment(client, name)
+    report_name = f"{name} report"
+    found = client.get_experiment_by_name(report_name)
+    local = study.artifact_location if study.artifact_location.startswith("file:") else None
+    experiment_id = (
+        found.experiment_id
+        if found
+        else client.create_experiment(report_name, artifact_location=f"{local} report" if local else None)
+    )
+    run = client.create_run(experiment_id, run_name="report", tags={REPORT_TAG: name, "mlflow.note.content": summary})
+    client.log_artifacts(run.info.run_id, str(folder))
+    client.set_terminated(run.info.run_id)
+    client.set_experiment_tag(study.experiment_id, "mlflow.note.content", summary)
+    return run.info.run_id
+
+
+def _find_trial_runs(client: mlflow.MlflowClient, experiment: Experiment) -> list[Run]:
+    return [run for run in _search_runs(client, experiment) if schema.TAG_TRIAL_ID in run.data.tags]
+
+
+def _search_runs(client: mlflow.MlflowClient, experiment: Experiment) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _describe_run(run: Run) -> dict[str, str]:
+    return {**run.data.tags, **run.data.params, "run_id": run.info.run_id, "name": run.info.run_name or ""}
+
+
+def _load_tables(client: mlflow.MlflowClient, run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a run's history and GSC profile; empty frames where an artifact is missing."""
+    history = pd.DataFrame(columns=["epoch", *schema.EPOCH_METRICS])
+    profile = pd.DataFrame(columns=list(schema.LAYER_COLUMNS))
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(MlflowException, OSError):
+            history = pd.read_parquet(_fetch(client, run, schema.HISTORY_TABLE, folder))
+        with contextlib.suppress(MlflowException, OSError):
+            profile = pd.read_parquet(_fetch(client, run, schema.GSC_TABLE, folder))
+    return history, profile
+
+
+def _fetch(client: mlflow.MlflowClient, run: Run, artifact: str, folder: str) -> str:
+    """Return a local path of an artifact; one on this machine is read where it lies."""
+    uri = run.info.artifact_uri or ""
+    if uri.startswith("file://"):
+        return url2pathname(urlparse(f"{uri}/{artifact}").path)
+    return client.download_artifacts(run.info.run_id, artifact, folder)

@@ -1,0 +1,211 @@
+"""Tidy frames → reports/NAME: index.html (self-contained), figures as PNG, tables as CSV."""
+
+import base64
+import dataclasses
+import math
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import figures, fits
+from analysis.figure_style import save_figure
+from analysis.tidy_frames import UNFINISHED, StudyFrames
+from study import run_log_schema as schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One figure with its caption, and the table below it (headings and rows of text)."""
+
+    title: str
+    caption: str
+    image: str = ""
+    headings: list[str] = dataclasses.field(default_factory=list)
+    rows: list[list[str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was written: the page, and its first words as Markdown."""
+
+    page: Path
+    summary: str
+
+
+def write_report(frames: StudyFrames, folder: Path, command: str) -> Report:
+    """Write the report of a study into a folder, made when missing.
+
+    Raises ValueError when the folder cannot be written or no trial was measured.
+    """
+    if frames.epochs.empty:
+        raise ValueError(
+            f"study: no trial of {frames.name!r} measured anything before it failed; see tag error in MLflow"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        page = _write_files(frames, folder, command)
+    except OSError as error:
+        raise ValueError(f"output: cannot write to {folder} ({error.strerror}); choose another with --output") from None
+    sentences = make_sentences(frames, fits.tabulate_final_errors(frames), fits.fit_explosion_rates(frames))
+    return Report(page, "\n\n".join([describe_study(frames), *sentences]))
+
+
+def _write_files(frames: StudyFrames, folder: Path, command: str) -> Path:
+    rates, errors = fits.fit_explosion_rates(frames), fits.tabulate_final_errors(frames)
+    profiles, pairs = fits.average_profiles(frames), fits.pair_error_with_gsc(frames)
+    tables = {
+        "trials": frames.trials,
+        "explosion_rates": rates,
+        "final_errors": errors,
+        "gsc_by_layer": profiles,
+        "error_against_gsc": pairs,
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    sections = [
+        _error_section(errors, frames.chance_error, folder),
+        _profile_section(profiles, folder),
+        _rate_section(rates, folder),
+        _pair_section(pairs, frames.chance_error, folder),
+    ]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        "report.html.j2"
+    )
+    page = folder / "index.html"
+    page.write_text(
+        template.render(
+            name=frames.name,
+            facts=describe_study(frames),
+            synthetic=frames.is_synthetic,
+            sentences=make_sentences(frames, errors, rates),
+            sections=sections,
+            method=_method(frames, command),
+        ),
+        encoding="utf-8",
+    )
+    return page
+
+
+def describe_study(frames: StudyFrames) -> str:
+    """Say in one line how many trials there are, how they ended, and on which data."""
+    counts = frames.trials["status"].value_counts()
+    order = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED, UNFINISHED)
+    endings = ", ".join(f"{counts.get(status, 0)} {status}" for status in order)
+    return f"{len(frames.trials)} trials ({endings}) on {frames.data}, checksum {frames.data_checksum}."
+
+
+def make_sentences(frames: StudyFrames, errors: pd.DataFrame, rates: pd.DataFrame) -> list[str]:
+    """Say what was found: where depth hurt most and what dilution did about it, and how fast GSC explodes."""
+    sentences = []
+    cells = errors.pivot_table(index=["network", "optimizer", "depth"], columns="dilution", values="train_error")
+    if 0.0 in cells.columns and len(cells.columns) > 1:
+        rescue = (cells[0.0] - cells.drop(columns=0.0).min(axis=1)).dropna()
+        if len(rescue):
+            network, optimizer, depth = rescue.idxmax()
+            others = cells.loc[rescue.idxmax()].drop(0.0).dropna()
+            sentences.append(
+                f"Dilution helps most for {network} with {optimizer} at depth {depth}: the final training error is "
+                f"{cells.loc[rescue.idxmax(), 0.0]:.2f} without skip path and {others.min():.2f} with k = {others.idxmin():g}."
+            )
+    vanilla = rates[rates["dilution"] == 0].sort_values("explosion_rate")
+    if len(vanilla):
+        fastest = vanilla.iloc[-1]
+        interval = (
+            "" if math.isnan(fastest["low"]) else f" (95% interval {fastest['low']:.3f} to {fastest['high']:.3f})"
+        )
+        sentences.append(
+            f"Before training, the gradient explodes fastest in {fastest['network']}: its GSC grows by a factor of "
+            f"{fastest['explosion_rate']:.3f}{interval} per layer; mean-field theory says {fastest['mean_field']:.3f}."
+        )
+    return sentences
+
+
+def _error_section(errors: pd.DataFrame, chance_error: float, folder: Path) -> Section:
+    depths = sorted(errors["depth"].unique())
+    cells = errors.pivot_table(
+        index=["network", "optimizer", "dilution"], columns="depth", values=["train_error", "test_error"]
+    )
+    rows = [
+        [network, optimizer, f"{dilution:g}"]
+        + [_cell(cells.loc[(network, optimizer, dilution)], depth) for depth in depths]
+        for network, optimizer, dilution in cells.index
+    ]
+    return Section(
+        "Final error against depth",
+        "Solid: training error, with its range over seeds; dashed: test error; dotted: chance. Each point is the "
+        "learning rate with the lowest training error. A line that rises towards chance shows a depth that cannot be "
+        "trained; a larger k is more dilution. The table gives training / test error.",
+        _draw(figures.plot_error_by_depth(errors, chance_error), folder / "error_by_depth.png"),
+        ["network", "optimizer", "k", *(f"depth {depth}" for depth in depths)],
+        rows,
+    )
+
+
+def _cell(row: pd.Series, depth: int) -> str:
+    train, test = row.get(("train_error", depth), math.nan), row.get(("test_error", depth), math.nan)
+    return "" if math.isnan(train) else f"{train:.3f} / {test:.3f}"
+
+
+def _profile_section(profiles: pd.DataFrame, folder: Path) -> Section:
+    title = f"GSC by layer, depth {profiles['depth'].max()}" if len(profiles) else "GSC by layer"
+    return Section(
+        title,
+        "GSC from each layer to the logits, in the deepest networks of the study. A straight line is an exponential "
+        "explosion; its slope is the explosion rate. Before training it does not depend on the optimizer.",
+        _draw(figures.plot_gsc_by_layer(profiles), folder / "gsc_by_layer.png"),
+    )
+
+
+def _rate_section(rates: pd.DataFrame, folder: Path) -> Section:
+    if rates.empty:
+        return Section("Explosion rate before training", "Every network is shallower than 3 layers: there is no rate.")
+    rows = [
+        [
+            row.network,
+            f"{row.dilution:g}",
+            row.depths,
+            str(row.seeds),
+            f"{row.explosion_rate:.4f}",
+            "" if math.isnan(row.low) else f"{row.low:.4f} – {row.high:.4f}",
+            f"{row.mean_field:.4f}",
+        ]
+        for row in rates.itertuples()
+    ]
+    return Section(
+        "Explosion rate before training",
+        "Growth of GSC per layer at initialization, beside the mean-field value for infinite width and batch. "
+        "1 means no explosion. With one seed there is no interval.",
+        _draw(figures.plot_explosion_rates(rates), folder / "explosion_rates.png"),
+        ["network", "k", "depths", "seeds", "measured", "95% interval", "mean-field"],
+        rows,
+    )
+
+
+def _pair_section(pairs: pd.DataFrame, chance_error: float, folder: Path) -> Section:
+    return Section(
+        "Error against GSC at initialization",
+        "One point per trial. If exploding gradients are what stops training, the error rises with the GSC that a "
+        "network starts with, whatever its architecture.",
+        _draw(figures.plot_error_against_gsc(pairs, chance_error), folder / "error_against_gsc.png"),
+    )
+
+
+def _method(frames: StudyFrames, command: str) -> list[str]:
+    return [
+        "GSC is the gradient scale coefficient, unsquared: the relative change of the logits per unit relative random "
+        "change of a layer's state (Philipp, Song and Carbonell, arXiv:1712.05577).",
+        f"A diverged trial counts as chance ({frames.chance_error:g}); failed and unfinished trials are counted above "
+        "and enter no estimate.",
+        "Explosion rates are estimated per seed, then averaged with a t interval over seeds.",
+        "Errors are of whole splits (or the subsets in use), in evaluation mode, after the last epoch.",
+        f"Made by: {command}",
+    ]
+
+
+def _draw(figure: Figure, path: Path) -> str:
+    """Write a figure and return it for embedding."""
+    save_figure(figure, path)
+    return base64.b64encode(path.read_bytes()).decode()

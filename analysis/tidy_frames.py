@@ -1,0 +1,114 @@
+"""Raw runs → frames with declared, checked columns: trials, epochs, layers.
+
+`trials` has one row per run, diverged, failed and unfinished ones included; `epochs` and `layers` are joined to it by
+`run_id` and hold what was measured, whatever happened later.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from study import run_log_schema as schema
+
+UNFINISHED = "unfinished"
+ARCHITECTURE = ["normalization", "activation", "initialization", "gain", "width", "dilution"]
+"""What the network is at every depth; with a depth and a seed it determines the initial weights."""
+
+TRIAL_COLUMNS = {
+    "run_id": "MLflow's id",
+    "trial_id": "the study's id, unique",
+    "name": "short label",
+    "status": "ok, diverged, failed or unfinished",
+    **dict.fromkeys(schema.PARAM_TYPES, "parameter"),
+    "network": "normalization-activation, as in batch-relu",
+    "final_train_error": "after the last epoch; chance for a diverged trial; missing for a failed or unfinished one",
+    "final_test_error": "likewise",
+    "initial_log10_gsc": "log10 GSC(input → logits) before training",
+    "final_log10_gsc": "the same at the last epoch that was measured",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFrames:
+    """A study in memory. `trials` has TRIAL_COLUMNS; `epochs` run_id, epoch and the metrics of the schema; `layers`
+    run_id and the schema's LAYER_COLUMNS."""
+
+    name: str
+    data: str
+    data_checksum: str
+    chance_error: float
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    layers: pd.DataFrame
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the images are synthetic, so that errors say nothing about real ones."""
+        return self.data.startswith("synthetic")
+
+
+def make_frames(
+    name: str,
+    experiment_tags: dict[str, str],
+    trial_rows: list[dict[str, str]],
+    histories: dict[str, pd.DataFrame],
+    profiles: dict[str, pd.DataFrame],
+) -> StudyFrames:
+    """Assemble the frames; raises ValueError for a run whose parameters or tables lack what the schema declares."""
+    chance_error = float(experiment_tags.get(schema.TAG_CHANCE_ERROR, 0.9))
+    epochs = _stack(histories, ["epoch", *schema.EPOCH_METRICS])
+    layers = _stack(profiles, list(schema.LAYER_COLUMNS))
+    trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
+    trials["network"] = trials["normalization"] + "-" + trials["activation"]
+    first = epochs[epochs["epoch"] == 0].set_index("run_id")
+    last = epochs.sort_values("epoch").groupby("run_id").last()
+    for column, metric in (
+        ("final_train_error", schema.TRAIN_ERROR),
+        ("final_test_error", schema.TEST_ERROR),
+    ):
+        measured = trials["run_id"].map(last[metric]).astype(float)
+        trials[column] = np.select(
+            [trials["status"] == schema.STATUS_OK, trials["status"] == schema.STATUS_DIVERGED],
+            [measured, np.full(len(trials), chance_error)],
+            default=np.nan,
+        )
+    trials["initial_log10_gsc"] = trials["run_id"].map(first[schema.LOG10_GSC_TO_LOGITS]).astype(float)
+    trials["final_log10_gsc"] = trials["run_id"].map(last[schema.LOG10_GSC_TO_LOGITS]).astype(float)
+    return StudyFrames(
+        name=name,
+        data=experiment_tags.get(schema.TAG_DATA, "unknown"),
+        data_checksum=experiment_tags.get(schema.TAG_DATA_CHECKSUM, "unknown"),
+        chance_error=chance_error,
+        trials=trials[list(TRIAL_COLUMNS)].sort_values("name", ignore_index=True),
+        epochs=epochs,
+        layers=layers,
+    )
+
+
+def _parse_trial(row: dict[str, str]) -> dict[str, object]:
+    parsed: dict[str, object] = {
+        "run_id": row["run_id"],
+        "trial_id": row[schema.TAG_TRIAL_ID],
+        "name": row["name"],
+        "status": row.get(schema.TAG_STATUS, UNFINISHED),
+    }
+    for name, kind in schema.PARAM_TYPES.items():
+        if name not in row:
+            raise ValueError(f"study: run {row['name']} ({row['run_id']}) lacks parameter {name!r}; delete that run")
+        parsed[name] = row[name] == "True" if kind is bool else kind(row[name])
+    return parsed
+
+
+def _stack(tables: dict[str, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """Put the runs' tables below each other, with their run_id."""
+    frames = []
+    for run_id, table in tables.items():
+        missing = [column for column in columns if column not in table.columns]
+        if missing:
+            raise ValueError(f"study: a table of run {run_id} lacks column {missing[0]!r}; delete that run")
+        if len(table):
+            frames.append(table[columns].astype(float).assign(run_id=run_id))
+    if not frames:
+        return pd.DataFrame({column: pd.Series(dtype=float) for column in columns} | {"run_id": pd.Series(dtype=str)})
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,201 @@
+"""Command line of the study: `run` and `plan` a search space, measure `gsc` of untrained networks.
+
+Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad usage, 130 interrupted.
+"""
+
+import argparse
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from study import run_log_schema as schema
+from study.packing import CPU_PACK, GPU_PACK, make_packs
+from study.plan import adjust_trials, print_plan
+from study.trial_config import (
+    ACTIVATIONS,
+    INITIALIZATIONS,
+    NAMED_GAINS,
+    NORMALIZATIONS,
+    TrialConfig,
+    unknown_name,
+)
+
+BAD_USAGE, INTERRUPTED = 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        return options.command(options, console)
+    except ValueError as error:
+        # Everything that is wrong with what the user asked for is a ValueError of one line, raised before Ray starts.
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        print("interrupted; nothing was started", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare commands and options."""
+    parser = argparse.ArgumentParser(prog="python -m study", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="train every trial of a search space that is not finished yet")
+    _add_space_arguments(run)
+    run.add_argument("--name", help="name of the study (default: that of the space)")
+    run.add_argument(
+        "--data",
+        help="cifar10 | images:DIR | synthetic | synthetic:N; auto, for the demo alone (its default), takes CIFAR-10 "
+        "if it is at hand or quick to fetch, else synthetic images (default: cifar10)",
+    )
+    run.add_argument(
+        "--data-folder", type=Path, default=Path("data"), help="downloads and caches (default: %(default)s)"
+    )
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any")
+    run.add_argument("--storage", type=Path, default=schema.DEFAULT_STORAGE, help="records (default: %(default)s)")
+    run.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, or sqlite in the storage)")
+    run.add_argument("--address", help="an existing Ray cluster, as for ray.init (default: Ray on this machine)")
+    run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
+    run.set_defaults(command=run_command)
+
+    plan = commands.add_parser("plan", help="print the trials, packs and work of a search space")
+    _add_space_arguments(plan)
+    plan.set_defaults(command=plan_command)
+
+    gsc = commands.add_parser("gsc", help="measure GSC of untrained networks on Gaussian input")
+    gsc.add_argument("--depth", type=int, default=50, help="number of linear layers (default: %(default)s)")
+    gsc.add_argument("--width", type=int, default=100, help="units per hidden layer (default: %(default)s)")
+    gsc.add_argument("--activation", default="relu", help=" | ".join(ACTIVATIONS))
+    gsc.add_argument("--normalization", default="none", help=" | ".join(NORMALIZATIONS))
+    gsc.add_argument("--dilution", type=float, default=0.0, help="k, skip over residual path (default: 0)")
+    gsc.add_argument("--initialization", default="gaussian", help=" | ".join(INITIALIZATIONS))
+    gsc.add_argument("--gain", type=_number_or_name, default="critical", help=" | ".join(NAMED_GAINS) + " | a number")
+    gsc.add_argument("--inputs", type=int, default=100, help="Gaussian inputs per example (default: %(default)s)")
+    gsc.add_argument("--outputs", type=int, default=10, help="logits (default: %(default)s)")
+    gsc.add_argument("--batch", type=int, default=250, help="examples (default: %(default)s)")
+    gsc.add_argument("--seeds", type=int, default=10, help="networks to average over (default: %(default)s)")
+    gsc.add_argument("--probe-vectors", type=int, default=10, help="sign vectors per estimate (default: %(default)s)")
+    gsc.add_argument("--format", choices=("table", "json"), default="table")
+    gsc.set_defaults(command=gsc_command)
+    return parser
+
+
+def _number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("space", help="demo | depth | dilution, or path/to/file.py:function")
+    parser.add_argument("--epochs", type=int, help="instead of what the space says")
+    parser.add_argument("--limit", type=int, help="take only the first LIMIT trials")
+    parser.add_argument(
+        "--max-pack", type=int, help=f"trials trained together (default: {CPU_PACK}, on a GPU {GPU_PACK})"
+    )
+
+
+def load_space(space: str) -> tuple[str, list[TrialConfig]]:
+    """Return the name and the trials of a space, given by name or as `path/to/file.py:function`.
+
+    Raises ValueError, in one line, for whatever is wrong with it, the user's own file included.
+    """
+    from search_spaces import SPACES
+
+    path, _, function_name = space.rpartition(":")
+    if path.endswith(".py"):
+        function = _load_function(Path(path), function_name)
+    elif space in SPACES:
+        function_name, function = space, SPACES[space]
+    else:
+        raise ValueError(unknown_name("space", space, tuple(SPACES), also="path/to/file.py:function"))
+    try:
+        trials = function()
+    except ValueError as error:
+        raise ValueError(f"{error} (in space {space})") from None
+    except Exception as error:  # whatever the user's function raises is a fault of the space
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"space: {space} raised {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+        ) from None
+    if not isinstance(trials, list) or not all(isinstance(trial, TrialConfig) for trial in trials):
+        raise ValueError(f"space: {space} returned no list of TrialConfig; let it return one")
+    return schema.check_study_name(function_name), trials
+
+
+def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialConfig]]:
+    if not path.is_file():
+        raise ValueError(f"space: file {path} does not exist; give path/to/file.py:function")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises is a fault of the space
+        raise ValueError(f"space: {path} cannot be imported ({type(error).__name__}: {error})") from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        functions = tuple(name for name, value in vars(module).items() if callable(value) and not name.startswith("_"))
+        raise ValueError(unknown_name(f"space: function in {path}", function_name, functions))
+    return function
+
+
+def plan_command(options: argparse.Namespace, console: Console) -> int:
+    """Print the plan of a space."""
+    name, trials = load_space(options.space)
+    trials = adjust_trials(trials, options.epochs, options.limit)
+    max_pack = CPU_PACK if options.max_pack is None else options.max_pack
+    print_plan(name, trials, make_packs(trials, max_pack), console)
+    return 0
+
+
+def gsc_command(options: argparse.Namespace, console: Console) -> int:
+    """Measure GSC of untrained networks."""
+    from study import gsc_on_gaussian_input
+
+    gsc_on_gaussian_input.run(options, console)
+    return 0
+
+
+def run_command(options: argparse.Namespace, console: Console) -> int:
+    """Run a study to its end; see `study.driver`."""
+    space_name, trials = load_space(options.space)
+    trials = adjust_trials(trials, options.epochs, options.limit)
+    if options.max_pack is not None:
+        make_packs(trials, options.max_pack)
+    name = schema.check_study_name(options.name or space_name)
+    data = options.data or ("auto" if options.space == "demo" else "cifar10")
+    if data == "auto" and options.space != "demo":
+        raise ValueError("data: 'auto' is for the demo alone; choose cifar10, images:DIR or synthetic")
+
+    from study import driver
+
+    return driver.run_study(
+        driver.StudyOptions(
+            name=name,
+            data=data,
+            data_folder=options.data_folder,
+            max_pack=options.max_pack,
+            device=options.device,
+            storage=options.storage,
+            tracking_uri=options.tracking_uri,
+            address=options.address,
+            dry_run=options.dry_run,
+        ),
+        trials,
+        console,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

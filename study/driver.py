@@ -1,0 +1,185 @@
+"""Options and trials of a study → everything checked, packs trained, runs in MLflow, a table in the terminal.
+
+The driver's story, in order: whatever can be wrong with the request is found before Ray starts; what is finished is
+left alone; training and sending go on side by side; the exit status says how it ended.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from study import run_log_schema as schema
+from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
+from study.packing import CPU_PACK, Pack, choose_max_pack, make_packs
+from study.plan import print_plan
+from study.progress import StudyProgress
+from study.run_log import RunLog, RunSender, check_tracking, finished_trials
+from study.summary import make_summary_table
+from study.trial_config import TrialConfig
+from study.trial_record import StudyFolder, read_error, read_status
+
+SOME_FAILED, INTERRUPTED = 1, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyOptions:
+    """What `python -m study run` was asked for; see its help."""
+
+    name: str
+    data: str
+    data_folder: Path
+    max_pack: int | None
+    device: str
+    storage: Path
+    tracking_uri: str | None
+    address: str | None
+    dry_run: bool
+
+
+def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Console) -> int:
+    """Run all trials that are not finished; returns the exit status.
+
+    Raises ValueError, before Ray starts, for whatever is wrong with the request.
+    """
+    folder = StudyFolder(options.storage.resolve(), options.name)
+    folder.create()
+    tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
+    check_tracking(tracking_uri)
+    dataset = prepare_data(options, console)
+    for trial in trials:
+        check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
+    lock = FileLock(folder.path / ".driver.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"name: study {options.name!r} is being run by another process; wait, or choose another"
+        ) from None
+    with lock:
+        return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+
+
+def _run_locked(
+    options: StudyOptions,
+    trials: Sequence[TrialConfig],
+    dataset: Dataset,
+    folder: StudyFolder,
+    tracking_uri: str,
+    console: Console,
+) -> int:
+    if options.dry_run:
+        recorded = [
+            trial for trial in trials if read_status(folder.record_path(trial.trial_id)) in schema.ENDED_STATUSES
+        ]
+        remaining = [trial for trial in trials if trial not in recorded]
+        console.print(f"{len(recorded)} of {len(trials)} trials are finished; a run would train the rest.")
+        print_plan(options.name, remaining, make_packs(remaining, options.max_pack or CPU_PACK), console)
+        return 0
+    run_log = RunLog(tracking_uri, folder, dataset_tags(dataset), max(trial.epochs for trial in trials))
+    finished = finished_trials(run_log, [trial.trial_id for trial in trials])
+    remaining = [trial for trial in trials if trial.trial_id not in finished]
+    console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
+    came_to_end = True
+    with run_log.start_sending() as sender:
+        sender.send(sorted(finished))
+        if remaining:
+            came_to_end = _train(options, remaining, dataset, folder, sender, console)
+    return _conclude(trials, folder, run_log, sender, tracking_uri, came_to_end, console)
+
+
+def _train(
+    options: StudyOptions,
+    trials: Sequence[TrialConfig],
+    dataset: Dataset,
+    folder: StudyFolder,
+    sender: RunSender,
+    console: Console,
+) -> bool:
+    """Train on Ray with a progress display; return whether it came to its end."""
+    from study import sweep
+
+    console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
+    cluster = sweep.connect(options.address, options.device)
+    try:
+        largest = options.max_pack or choose_max_pack(trials, cluster.device, cluster.workers)
+        packs = make_packs(trials, largest)
+        progress = StudyProgress(packs, console, notice=lambda: sender.problem)
+        with progress:
+            return sweep.run_packs(packs, dataset, folder, cluster, _Observer(packs, progress, sender))
+    finally:
+        sweep.disconnect()
+
+
+class _Observer:
+    """Passes what the sweep tells on to the display and to the sender."""
+
+    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender) -> None:
+        self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
+        self.progress, self.sender = progress, sender
+
+    def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
+        self.progress.pack_reported(pack_id, share_done, test_errors)
+        self.sender.send(self.members[pack_id])
+
+    def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
+        self.progress.pack_ended(pack_id, statuses)
+        self.sender.send(self.members[pack_id])
+
+
+def prepare_data(options: StudyOptions, console: Console) -> Dataset:
+    """Load the data set that was asked for, saying what `auto` chose."""
+    specification = options.data
+    if specification == "auto":
+        specification, choice = resolve_auto(options.data_folder)
+        loud = specification == "synthetic"
+        console.print(choice, style="bold black on yellow" if loud else None, highlight=False)
+    with console.status("Reading the images …"):
+        return load_dataset(specification, options.data_folder)
+
+
+def dataset_tags(dataset: Dataset) -> dict[str, str]:
+    """Return what MLflow says about the data, on every run and on the experiment."""
+    return {
+        schema.TAG_DATA: dataset.source,
+        schema.TAG_DATA_CHECKSUM: dataset.checksum,
+        schema.TAG_CHANCE_ERROR: f"{dataset.chance_error:g}",
+    }
+
+
+def _conclude(
+    trials: Sequence[TrialConfig],
+    folder: StudyFolder,
+    run_log: RunLog,
+    sender: RunSender,
+    tracking_uri: str,
+    came_to_end: bool,
+    console: Console,
+) -> int:
+    """Print how it ended and where to look; return the exit status."""
+    console.print(make_summary_table(trials, folder))
+    statuses = [read_status(folder.record_path(trial.trial_id)) for trial in trials]
+    counts = [
+        f"{statuses.count(status)} {status}"
+        for status in (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
+    ]
+    console.print(f"{len(trials)} trials: {', '.join(counts)}.", highlight=False)
+    if schema.STATUS_FAILED in statuses:
+        failed = next(trial for trial, status in zip(trials, statuses, strict=True) if status == schema.STATUS_FAILED)
+        reason = read_error(folder.record_path(failed.trial_id)).strip().splitlines()[-1:]
+        console.print(
+            f"First failure, {failed.name}: {' '.join(reason)} (whole text: tag {schema.TAG_ERROR} in MLflow)"
+        )
+    console.print(f"Records: {folder.path}    MLflow: {tracking_uri}", highlight=False, soft_wrap=True)
+    if sender.unsent:
+        console.print(
+            f"{len(sender.unsent)} trials are recorded but not in MLflow ({sender.problem}); "
+            "run the same command again to send them.",
+            style="yellow",
+        )
+    if not came_to_end:
+        console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")
+        return INTERRUPTED
+    return SOME_FAILED if schema.STATUS_FAILED in statuses else 0

@@ -1,0 +1,52 @@
+"""A search space's trials and the options of a study → the packs to train, checked, and a page that shows them."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from study.packing import Pack, check_distinct
+from study.trial_config import TrialConfig
+from study.work import training_flops
+
+
+def adjust_trials(trials: Sequence[TrialConfig], epochs: int | None, limit: int | None) -> list[TrialConfig]:
+    """Return the first `limit` trials with their epochs replaced, where these are given.
+
+    Raises ValueError when nothing is left, or two trials are equal.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit: {limit} is out of range; give at least 1")
+    chosen = list(trials[:limit])
+    if not chosen:
+        raise ValueError("trials: the search space is empty; let it return at least one TrialConfig")
+    if epochs is not None:
+        chosen = [dataclasses.replace(trial, epochs=epochs) for trial in chosen]
+    check_distinct(chosen)
+    return chosen
+
+
+def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], console: Console) -> None:
+    """Print how many trials and packs there are, of which shapes, and the arithmetic to come."""
+    table = Table(title=f"Study {name}: {len(trials)} trials in {len(packs)} packs", title_justify="left")
+    for heading in ("depth", "width", "network", "optimizer", "epochs"):
+        table.add_column(heading, justify="left" if heading in ("network", "optimizer") else "right")
+    for heading in ("trials", "packs", "TFLOP", "share"):
+        table.add_column(heading, justify="right")
+    shapes: dict[tuple, list[Pack]] = defaultdict(list)
+    for pack in packs:
+        first = pack.trials[0]
+        network = f"{first.normalization}-{first.activation}"
+        shapes[first.depth, first.width, network, first.optimizer, first.epochs].append(pack)
+    total = sum(map(training_flops, trials))
+    for shape, members in sorted(shapes.items()):
+        flops = sum(training_flops(trial) for pack in members for trial in pack.trials)
+        trial_count = sum(len(pack.trials) for pack in members)
+        share = flops / total if total else 0
+        table.add_row(*map(str, shape), str(trial_count), str(len(members)), f"{flops / 1e12:.2f}", f"{share:.1%}")
+    console.print(table)
+    console.print(
+        f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out.", highlight=False
+    )

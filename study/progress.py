@@ -1,0 +1,102 @@
+"""Events of a running study → one live display in a terminal, or a line per finished pack elsewhere."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from study import run_log_schema as schema
+from study.packing import Pack
+from study.trial_config import TrialConfig
+from study.work import training_flops
+
+
+class StudyProgress:
+    """Counts packs and trials by their state; the remaining time is projected from the arithmetic done."""
+
+    def __init__(self, packs: Sequence[Pack], console: Console, notice: Callable[[], str | None]) -> None:
+        self.console, self.notice = console, notice
+        self.packs = {pack.pack_id: pack for pack in packs}
+        self.trials: dict[str, TrialConfig] = {trial.trial_id: trial for pack in packs for trial in pack.trials}
+        self.pack_flops = {pack.pack_id: sum(map(training_flops, pack.trials)) for pack in packs}
+        self.total_flops = sum(self.pack_flops.values()) or 1.0
+        self.running: dict[str, float] = {}
+        self.ended: set[str] = set()
+        self.statuses: dict[str, str] = {}
+        self.best: tuple[float, str] | None = None
+        self._started = time.monotonic()
+        self._first_work: float | None = None
+        self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
+        self._task = self._bar.add_task("study", total=1.0)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
+
+    def __enter__(self) -> "StudyProgress":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
+        """Note how much of a pack is done and the newest test errors of its trials."""
+        self._first_work = self._first_work or time.monotonic()
+        if pack_id not in self.ended:
+            self.running[pack_id] = share_done
+        for trial_id, error in test_errors.items():
+            if self.best is None or error < self.best[0]:
+                self.best = error, self.trials[trial_id].name
+
+    def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
+        """Note how the trials of a pack ended."""
+        self.running.pop(pack_id, None)
+        self.ended.add(pack_id)
+        self.statuses |= statuses
+        if not self.console.is_terminal:
+            self.console.print(self._summary(), soft_wrap=True, highlight=False)
+
+    def _count(self, status: str) -> int:
+        return sum(1 for value in self.statuses.values() if value == status)
+
+    def _share_done(self) -> float:
+        done = sum(self.pack_flops[pack_id] for pack_id in self.ended)
+        done += sum(self.pack_flops[pack_id] * share for pack_id, share in self.running.items())
+        return done / self.total_flops
+
+    def _summary(self) -> str:
+        share = self._share_done()
+        parts = [
+            f"packs {len(self.ended)}/{len(self.packs)} done, {len(self.running)} running",
+            f"trials {len(self.statuses)}/{len(self.trials)} done",
+        ]
+        parts += [f"{self._count(status)} {status}" for status in (schema.STATUS_DIVERGED, schema.STATUS_FAILED)]
+        if self.best is not None:
+            parts.append(f"best test error {self.best[0]:.3f} ({self.best[1]})")
+        if self._first_work is not None and 0.02 < share < 1:
+            remaining = (time.monotonic() - self._first_work) * (1 - share) / share
+            parts.append(f"about {format_duration(remaining)} left")
+        return " · ".join(parts)
+
+    def _render(self) -> Group:
+        self._bar.update(
+            self._task,
+            completed=self._share_done(),
+            description=format_duration(time.monotonic() - self._started).rjust(8),
+        )
+        text = self._summary() if self._first_work is not None else "starting Ray …"
+        lines: list[Progress | Text] = [self._bar, Text(text, style="dim", overflow="fold")]
+        if notice := self.notice():
+            lines.append(Text(f"MLflow does not answer, records wait on disk: {notice}", style="yellow"))
+        return Group(*lines)
+
+
+def format_duration(seconds: float) -> str:
+    """Write 3725 as `1 h 02 min`, 125 as `2 min 05 s`, 9 as `9 s`."""
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {whole_seconds:02d} s" if minutes else f"{whole_seconds} s"

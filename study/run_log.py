@@ -1,0 +1,296 @@
+"""Trial records → MLflow runs, one per trial, sent by a thread of the driver while training goes on.
+
+Everything sent is read back from the records, with their timestamps, so that sending again changes nothing. A server
+that does not answer is tried again later; training never waits for it.
+"""
+
+import json
+import logging
+import os
+import queue
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Read by mlflow when it is imported: no telemetry, and no minutes of silent retries (this file has its own).
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from study import run_log_schema as schema
+from study.probe_schedule import layer_metric_epochs
+from study.trial_record import StudyFolder, read_lines, read_status
+from study.ui_view import VIEW_KEY, make_view_tag
+
+RETRY_SECONDS = 5.0
+METRICS_PER_BATCH = 1000
+
+
+def check_tracking(tracking_uri: str) -> None:
+    """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
+    if tracking_uri.startswith(("http://", "https://")):
+        try:
+            with urllib.request.urlopen(tracking_uri.rstrip("/") + "/health", timeout=5):
+                return
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise ValueError(
+                f"tracking-uri: {tracking_uri} does not answer ({reason}); start the server or give another one"
+            ) from None
+    if tracking_uri.startswith("sqlite:///"):
+        path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        mlflow.MlflowClient(tracking_uri).search_experiments(max_results=1)
+    except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
+        first_line = str(error).strip().partition("\n")[0]
+        raise ValueError(f"tracking-uri: {tracking_uri} cannot be used ({first_line}); give another one") from None
+
+
+class RunLog:
+    """The MLflow experiment of one study."""
+
+    def __init__(self, tracking_uri: str, folder: StudyFolder, dataset_tags: Mapping[str, str], epochs: int) -> None:
+        """Find or create the experiment.
+
+        Raises ValueError when the study was run on other data before: its numbers would not be comparable.
+        """
+        self.client = mlflow.MlflowClient(tracking_uri)
+        self.folder, self.dataset_tags = folder, dict(dataset_tags)
+        self.layer_epochs = layer_metric_epochs(epochs)
+        experiment = self.client.get_experiment_by_name(folder.name)
+        if experiment is None:
+            local = (folder.storage / "mlartifacts" / folder.name).resolve().as_uri()
+            experiment_id = self.client.create_experiment(
+                folder.name, artifact_location=local if tracking_uri.startswith("sqlite:") else None
+            )
+            experiment = self.client.get_experiment(experiment_id)
+        if experiment.lifecycle_stage != "active":
+            raise ValueError(
+                f"name: the experiment {folder.name!r} was deleted in MLflow; restore it or choose another"
+            )
+        known = experiment.tags.get(schema.TAG_DATA_CHECKSUM)
+        if known not in (None, self.dataset_tags[schema.TAG_DATA_CHECKSUM]):
+            raise ValueError(
+                f"data: study {folder.name!r} was run on {experiment.tags.get(schema.TAG_DATA)} (checksum {known}), "
+                f"now it is {self.dataset_tags[schema.TAG_DATA]} "
+                f"({self.dataset_tags[schema.TAG_DATA_CHECKSUM]}); choose another --name"
+            )
+        self.experiment_id = experiment.experiment_id
+        tags = {**self.dataset_tags, schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION}
+        tags[f"mlflow.sharedViewState.{VIEW_KEY}"] = make_view_tag(self.layer_epochs)
+        for key, value in tags.items():
+            self.client.set_experiment_tag(self.experiment_id, key, value)
+
+    def find_runs(self) -> dict[str, Run]:
+        """Return the newest active run of each trial."""
+        runs: dict[str, Run] = {}
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
+            )
+            runs |= {run.data.tags[schema.TAG_TRIAL_ID]: run for run in page if schema.TAG_TRIAL_ID in run.data.tags}
+            token = page.token
+            if not token:
+                return runs
+
+    def start_sending(self) -> "RunSender":
+        """Start the thread that sends records."""
+        return RunSender(self)
+
+
+def is_complete(run: Run) -> bool:
+    """Say whether a run holds a trial that ended, with everything that was measured."""
+    return run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
+
+
+class RunSender:
+    """A thread that sends the records of the trials it is told about; use as a context manager."""
+
+    def __init__(self, run_log: RunLog) -> None:
+        self._log = run_log
+        self._earlier_runs = run_log.find_runs()
+        self._transmissions: dict[str, _Transmission] = {}
+        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._unsent: set[str] = set()
+        self.problem: str | None = None
+        """Why the last attempt failed, None after a success."""
+        self._thread = threading.Thread(target=self._run, name="mlflow sender", daemon=True)
+
+    def __enter__(self) -> "RunSender":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Send what is left, trying once more what failed."""
+        self._wanted.put(None)
+        self._thread.join()
+
+    def send(self, trial_ids: Sequence[str]) -> None:
+        """Send what these trials' records hold by now, soon."""
+        for trial_id in trial_ids:
+            self._wanted.put(trial_id)
+
+    @property
+    def unsent(self) -> list[str]:
+        """Trials whose records are not completely sent."""
+        return sorted(self._unsent)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._collect()
+            for trial_id in sorted(self._unsent):
+                try:
+                    self._transmit(trial_id)
+                except Exception as error:  # a server's failures have no common type, and no failure may end the thread
+                    self.problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                    break
+                self._unsent.discard(trial_id)
+                self.problem = None
+
+    def _collect(self) -> bool:
+        """Wait for something to send, then take all there is; return whether the end was asked for."""
+        closing = False
+        try:
+            wanted = self._wanted.get(timeout=RETRY_SECONDS if self._unsent else None)
+            while True:
+                if wanted is None:
+                    closing = True
+                else:
+                    self._unsent.add(wanted)
+                wanted = self._wanted.get_nowait()
+        except queue.Empty:
+            return closing
+
+    def _transmit(self, trial_id: str) -> None:
+        transmission = self._transmissions.get(trial_id)
+        if transmission is None:
+            earlier = self._earlier_runs.get(trial_id)
+            if earlier is not None and is_complete(earlier):
+                return
+            if earlier is not None:  # an attempt that did not end; its run would mix with the new one
+                self._log.client.delete_run(earlier.info.run_id)
+                del self._earlier_runs[trial_id]
+            transmission = self._transmissions[trial_id] = _Transmission(self._log, trial_id)
+        transmission.advance()
+
+
+class _Transmission:
+    """How far one trial's record has been sent."""
+
+    def __init__(self, run_log: RunLog, trial_id: str) -> None:
+        self.log, self.client = run_log, run_log.client
+        self.path = run_log.folder.record_path(trial_id)
+        self.run_id = ""
+        self.offset = 0
+        self.start_ms: int | None = None
+        self.last_metrics: dict[str, float] = {}
+
+    def advance(self) -> None:
+        """Send the lines that are new. A line counts as sent once everything of it was accepted."""
+        self._begin_again_if_replaced()
+        for line, offset in read_lines(self.path, self.offset):
+            if line["kind"] == "start":
+                self._start(line)
+            elif line["kind"] == "epoch":
+                self._send_epoch(line)
+            else:
+                self._end(line)
+            self.offset = offset
+
+    def _begin_again_if_replaced(self) -> None:
+        """Drop the run when the record was written anew, because a lost worker's pack was started again."""
+        start_ms = next((line["time_ms"] for line, _ in read_lines(self.path)), None)
+        if self.run_id and start_ms != self.start_ms:
+            self.client.delete_run(self.run_id)
+            self.run_id, self.offset = "", 0
+        self.start_ms = start_ms
+
+    def _start(self, line: dict[str, Any]) -> None:
+        if not self.run_id:
+            tags = {
+                schema.TAG_TRIAL_ID: line["trial_id"],
+                schema.TAG_STUDY: self.log.folder.name,
+                schema.TAG_PACK_ID: line["pack_id"],
+                schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
+                **self.log.dataset_tags,
+                **line["environment"],
+            }
+            run = self.client.create_run(
+                self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"]
+            )
+            self.run_id = run.info.run_id
+        params = [Param(name, str(value)) for name, value in line["config"].items()]
+        self.client.log_batch(self.run_id, params=params)
+
+    def _send_epoch(self, line: dict[str, Any]) -> None:
+        time_ms, epoch = line["time_ms"], line["epoch"]
+        metrics = [Metric(name, value, time_ms, epoch) for name, value in line["metrics"].items()]
+        if epoch in self.log.layer_epochs:
+            last_step = line["layers"][-1][0]
+            metrics += [
+                Metric(schema.layer_metric(epoch), log10_gsc, time_ms, layer)
+                for step, _, layer, log10_gsc, *_ in line["layers"]
+                if step == last_step and log10_gsc is not None
+            ]
+        self._log_metrics(metrics)
+        self.last_metrics = line["metrics"]
+
+    def _end(self, line: dict[str, Any]) -> None:
+        status = line["status"]
+        if status == schema.STATUS_OK:
+            self._log_metrics(
+                [
+                    Metric(final, self.last_metrics[source], line["time_ms"], 0)
+                    for final, source in schema.FINAL_METRICS.items()
+                    if source in self.last_metrics
+                ]
+            )
+        self._log_tables()
+        tags = [RunTag(schema.TAG_STATUS, status)]
+        if line["error"]:
+            tags.append(RunTag(schema.TAG_ERROR, line["error"]))
+        self.client.log_batch(self.run_id, tags=tags)
+        ended = "FAILED" if status == schema.STATUS_FAILED else "FINISHED"
+        self.client.set_terminated(self.run_id, status=ended, end_time=line["time_ms"])
+
+    def _log_metrics(self, metrics: list[Metric]) -> None:
+        for start in range(0, len(metrics), METRICS_PER_BATCH):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+
+    def _log_tables(self) -> None:
+        """Write the complete tables from the record and send them as artifacts."""
+        lines = [line for line, _ in read_lines(self.path)]
+        epochs = [line for line in lines if line["kind"] == "epoch"]
+        history = pd.DataFrame(
+            [{"epoch": line["epoch"], **line["metrics"]} for line in epochs], columns=["epoch", *schema.EPOCH_METRICS]
+        )
+        gsc = pd.DataFrame([row for line in epochs for row in line["layers"]], columns=list(schema.LAYER_COLUMNS))
+        with tempfile.TemporaryDirectory() as folder:
+            history.to_parquet(Path(folder) / schema.HISTORY_TABLE, index=False)
+            gsc.to_parquet(Path(folder) / schema.GSC_TABLE, index=False)
+            (Path(folder) / schema.CONFIG_FILE).write_text(json.dumps(lines[0]["config"], indent=2) + "\n")
+            self.client.log_artifacts(self.run_id, folder)
+
+
+def finished_trials(run_log: RunLog, trial_ids: Sequence[str]) -> set[str]:
+    """Return the trials that need not be run: their record has ended, or MLflow holds them complete."""
+    recorded = {
+        trial_id for trial_id in trial_ids if read_status(run_log.folder.record_path(trial_id)) in schema.ENDED_STATUSES
+    }
+    sent = {trial_id for trial_id, run in run_log.find_runs().items() if is_complete(run)}
+    return recorded | (sent & set(trial_ids))

@@ -1,0 +1,46 @@
+"""Records of a study → its final test errors as one table in the terminal."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from study import run_log_schema as schema
+from study.trial_config import TrialConfig
+from study.trial_record import StudyFolder, read_lines
+
+
+def make_summary_table(trials: Sequence[TrialConfig], folder: StudyFolder) -> Table:
+    """Return a table of final test errors: architecture, optimizer and dilution down, depth across.
+
+    Where several trials share a cell (learning rates, seeds), it shows the lowest; a trial that diverged or failed
+    counts only where no other trial of its cell ended well, and is named so.
+    """
+    cells: dict[tuple[str, str, float], dict[int, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
+    for trial in trials:
+        row = f"{trial.normalization}-{trial.activation}", trial.optimizer, trial.dilution
+        cells[row][trial.depth].append(_final_test_error(folder, trial))
+    depths = sorted({trial.depth for trial in trials})
+    table = Table(title="Final test error (lowest over learning rates and seeds)", title_justify="left")
+    table.add_column("network")
+    table.add_column("optimizer")
+    table.add_column("dilution k", justify="right")
+    for depth in depths:
+        table.add_column(f"depth {depth}", justify="right")
+    for (network, optimizer, dilution), by_depth in sorted(cells.items()):
+        texts = [min(by_depth[depth])[1] if depth in by_depth else "" for depth in depths]
+        table.add_row(network, optimizer, f"{dilution:g}", *texts)
+    return table
+
+
+def _final_test_error(folder: StudyFolder, trial: TrialConfig) -> tuple[float, str]:
+    """Return the error (infinite if the trial did not end well) and its text."""
+    error, status = math.nan, "not run"
+    for line, _ in read_lines(folder.record_path(trial.trial_id)):
+        if line["kind"] == "epoch":
+            error = line["metrics"].get(schema.TEST_ERROR, math.nan)
+            status = "unfinished"
+        elif line["kind"] == "end":
+            status = line["status"]
+    return (error, f"{error:.3f}") if status == schema.STATUS_OK else (math.inf, status)

@@ -1,0 +1,196 @@
+"""Packs and a data set → trained trials, fanned out by Ray Tune; the only file that imports ray.
+
+Tune schedules packs, starts them again when a worker or node is lost, and nothing else: what was measured goes to the
+records in the study's storage (which all nodes share), and resuming is a new sweep over the packs that remain.
+"""
+
+import dataclasses
+import logging
+import os
+import warnings
+from typing import Any, Protocol
+
+# Read by ray when it is imported or started: no banners, no usage statistics, and no memory monitor (it ends whole
+# sweeps instead of single workers).
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+
+import ray
+import torch
+from ray import tune
+
+from study import run_log_schema as schema
+from study.datasets import Dataset
+from study.environment import describe_environment
+from study.packing import Pack
+from study.train_loop import train_pack
+from study.trial_record import StudyFolder, TrialRecord, describe_error, end_abandoned, read_status
+
+RESTARTS_AFTER_LOSS = 2
+"""How often a pack is started again after its worker or node was lost."""
+
+
+class SweepObserver(Protocol):
+    """What a sweep tells while it runs; called from the driver's main thread."""
+
+    def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
+        """A pack began (with a share of 0, perhaps again after its worker was lost) or finished an epoch."""
+
+    def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
+        """All trials of a pack have ended, by trial_id."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """What Ray offers: the device that trials run on, and how many packs train at once."""
+
+    device: str
+    workers: int
+
+
+def connect(address: str | None, device: str) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`.
+
+    Args:
+        address: of an existing cluster, or None.
+        device: "auto" takes the cluster's GPUs if there are any; else "cpu" or "cuda".
+
+    Raises:
+        ValueError: the cluster cannot be reached, or has no GPU although one is asked for.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options["include_dashboard"] = False
+    else:
+        options["address"] = address
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    if device == "cuda" and not gpus:
+        ray.shutdown()
+        raise ValueError("device: 'cuda' was asked for and Ray sees no GPU; use --device cpu")
+    if gpus and device != "cpu":
+        return Cluster("cuda", gpus)
+    return Cluster("cpu", max(1, int(resources.get("CPU", 1))))
+
+
+def disconnect() -> None:
+    """Leave the cluster; stops a Ray that `connect` started."""
+    ray.shutdown()
+
+
+def run_packs(
+    packs: list[Pack], dataset: Dataset, folder: StudyFolder, cluster: Cluster, observer: SweepObserver
+) -> bool:
+    """Train all packs; return whether the sweep came to its end (False: it was interrupted).
+
+    On return every trial of a pack that ended has an end in its record, failed ones with the reason.
+    """
+    manifest = {pack.pack_id: pack for pack in packs}
+    trainable = tune.with_resources(
+        tune.with_parameters(train_on_worker, manifest=manifest, dataset=dataset, folder=folder, device=cluster.device),
+        {"CPU": 1, "GPU": 1} if cluster.device == "cuda" else {"CPU": 1},
+    )
+    callback = _ObserverCallback(manifest, folder, observer)
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"pack_id": tune.grid_search(list(manifest))},
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"pack-{trial.config['pack_id']}",
+            trial_dirname_creator=lambda trial: f"pack-{trial.config['pack_id']}",
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(folder.path.resolve()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=RESTARTS_AFTER_LOSS),
+            callbacks=[callback],
+        ),
+    )
+    tuner.fit()
+    return callback.ended == set(manifest)
+
+
+def train_on_worker(
+    config: dict[str, Any], manifest: dict[str, Pack], dataset: Dataset, folder: StudyFolder, device: str
+) -> None:
+    """Train one pack in a Ray worker, recording every epoch before reporting it.
+
+    An exception ends the pack's trials as failed, with its traceback in their records: training is deterministic, so
+    Tune starting it again would not help.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    pack = manifest[config["pack_id"]]
+    environment = describe_environment(device)
+    records = {
+        trial.trial_id: TrialRecord(folder.record_path(trial.trial_id), trial, pack.pack_id, environment)
+        for trial in pack.trials
+    }
+    tune.report({"share_done": 0.0, "trial_ids": [], "test_errors": []})
+    try:
+        for epoch, members in enumerate(train_pack(pack.trials, dataset, device)):
+            for member in members:
+                records[member.trial_id].add_epoch(member)
+            tune.report(
+                {
+                    "share_done": (epoch + 1) / (pack.trials[0].epochs + 1),
+                    "trial_ids": [member.trial_id for member in members if not member.diverged],
+                    "test_errors": [member.metrics[schema.TEST_ERROR] for member in members if not member.diverged],
+                }
+            )
+    except Exception as error:
+        for record in records.values():
+            record.end(schema.STATUS_FAILED, describe_error(error))
+    for record in records.values():
+        record.end(schema.STATUS_OK)
+
+
+class _ObserverCallback(tune.Callback):
+    """Translates Tune's events on Ray trials into an observer's events on packs."""
+
+    def __init__(self, manifest: dict[str, Pack], folder: StudyFolder, observer: SweepObserver) -> None:
+        self.manifest, self.folder, self.observer = manifest, folder, observer
+        self.ended: set[str] = set()
+
+    def __reduce__(self) -> tuple:
+        """Pickle as nothing: Tune stores its callbacks for a restore, which this study never does."""
+        return tune.Callback, ()
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        if "share_done" in result:  # Tune adds a last result of its own
+            errors = dict(zip(result["trial_ids"], result["test_errors"], strict=True))
+            self.observer.pack_reported(trial.config["pack_id"], result["share_done"], errors)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._end(trial, "")
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._end(trial, f"the worker was lost {RESTARTS_AFTER_LOSS + 1} times; last: {trial.get_error()}")
+
+    def _end(self, trial: Any, error: str) -> None:
+        pack = self.manifest[trial.config["pack_id"]]
+        statuses: dict[str, str] = {}
+        for member in pack.trials:
+            path = self.folder.record_path(member.trial_id)
+            status = read_status(path)
+            if status is None and not error:
+                return  # not an ending: Tune announces recoveries and interruptions as completions, too
+            if status is None:
+                end_abandoned(path, member, pack.pack_id, error)
+                status = schema.STATUS_FAILED
+            statuses[member.trial_id] = status
+        self.ended.add(pack.pack_id)
+        self.observer.pack_ended(pack.pack_id, statuses)

@@ -1,0 +1,24 @@
+"""Trials → the arithmetic that they cost, for plans and for the remaining time."""
+
+from study.trial_config import TrialConfig
+
+INPUT_SIZE = 3072
+CLASS_COUNT = 10
+FULL_TRAIN_SIZE, FULL_TEST_SIZE = 50_000, 10_000
+
+
+def weight_count(trial: TrialConfig, input_size: int = INPUT_SIZE, class_count: int = CLASS_COUNT) -> int:
+    """Return the number of weights, biases left out."""
+    return input_size * trial.width + (trial.depth - 2) * trial.width**2 + trial.width * class_count
+
+
+def training_flops(trial: TrialConfig) -> float:
+    """Return the floating-point operations of one trial on images of CIFAR-10's size.
+
+    Per weight and image: 2 forward and 4 backward in training, 2 in the evaluation of both splits at each epoch.
+    Normalization, activation, optimizer and probes are left out.
+    """
+    train, test = trial.train_size or FULL_TRAIN_SIZE, trial.test_size or FULL_TEST_SIZE
+    steps = train // trial.batch_size
+    per_weight = trial.epochs * steps * trial.batch_size * 6 + (trial.epochs + 1) * (train + test) * 2
+    return float(per_weight) * weight_count(trial)
