@@ -1,7 +1,9 @@
 """One look for every figure: sizes, type, grid, and colours that colour-blind readers can tell apart."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -9,12 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+Arguments, Result = ParamSpec("Arguments"), TypeVar("Result")
+
 CATEGORY_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Okabe and Ito's palette."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DOTS_PER_INCH = 150
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -30,21 +34,29 @@ STYLE = {
 }
 
 
+def styled(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Make a function draw in this style, and leave matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def draw_styled(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        with mpl.rc_context(STYLE):
+            return draw(*arguments, **options)
+
+    return draw_styled
+
+
 def make_figure(
     rows: int, columns: int, *, panel_width: float = 3.3, panel_height: float = 2.7
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes [rows, columns], with shared scales, in inches per panel plus room for a legend."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(panel_width * columns + 1.4, panel_height * rows + 0.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    return figure, axes
+    figure = Figure(figsize=(panel_width * columns + 1.4, panel_height * rows + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG."""
-    with mpl.rc_context(STYLE):
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
 def ordered_colors(values: Sequence[float]) -> dict[float, tuple]:

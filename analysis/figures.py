@@ -1,6 +1,7 @@
 """Estimates → figures."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,15 @@ from analysis.figure_style import (
     make_figure,
     ordered_colors,
     save_figure,
+    styled,
 )
+from study import run_log_schema as schema
 
-CHANCE_STYLE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (1, 1.5))}
+CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linewidth": 1, "linestyle": (0, (1, 1.5))}
 MOMENTS = ("before training", "after training")
 
 
+@styled
 def plot_explosion_rates(rates: pd.DataFrame) -> Figure:
     """Measured explosion rate of each architecture with its interval, and the mean-field value beside it."""
     rates = rates.sort_values(["network", "dilution"], ascending=False, ignore_index=True)
@@ -45,6 +49,7 @@ def plot_explosion_rates(rates: pd.DataFrame) -> Figure:
     return figure
 
 
+@styled
 def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
     """Final error against depth; one line per dilution level, one panel per network and optimizer."""
     networks, optimizers = sorted(errors["network"].unique()), sorted(errors["optimizer"].unique())
@@ -57,16 +62,11 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
             panel.axhline(chance_error, **CHANCE_STYLE)
             chosen = errors[(errors["network"] == network) & (errors["optimizer"] == optimizer)]
             for dilution, line in chosen.groupby("dilution"):
-                panel.fill_between(
-                    line["depth"],
-                    line["train_error_low"],
-                    line["train_error_high"],
-                    color=colors[dilution],
-                    alpha=0.15,
-                    linewidth=0,
-                )
-                panel.plot(line["depth"], line["train_error"], "o-", color=colors[dilution])
-                panel.plot(line["depth"], line["test_error"], "--", color=colors[dilution], linewidth=1.1)
+                color = colors[dilution]
+                low, high = line["train_error_low"], line["train_error_high"]
+                panel.fill_between(line["depth"], low, high, color=color, alpha=0.15, linewidth=0)
+                panel.plot(line["depth"], line["train_error"], "o-", color=color)
+                panel.plot(line["depth"], line["test_error"], "--", color=color, linewidth=1.1)
             panel.set_xscale("log")
             label_plain_ticks(panel, _spread(errors["depth"].unique()))
             panel.set_ylim(0, 1)
@@ -82,6 +82,7 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
     return figure
 
 
+@styled
 def plot_gsc_by_layer(profiles: pd.DataFrame) -> Figure:
     """GSC from each layer to the logits, before and after training; one line per dilution level."""
     networks = sorted(profiles["network"].unique())
@@ -108,6 +109,7 @@ def plot_gsc_by_layer(profiles: pd.DataFrame) -> Figure:
     return figure
 
 
+@styled
 def plot_error_against_gsc(pairs: pd.DataFrame, chance_error: float) -> Figure:
     """Final training error against GSC before training; one point per trial."""
     optimizers = sorted(pairs["optimizer"].unique())
@@ -118,16 +120,17 @@ def plot_error_against_gsc(pairs: pd.DataFrame, chance_error: float) -> Figure:
         panel.set_title(optimizer)
         panel.axhline(chance_error, **CHANCE_STYLE)
         for network, points in pairs[pairs["optimizer"] == optimizer].groupby("network"):
-            diverged = points["status"] == "diverged"
-            gsc = 10 ** points["initial_log10_gsc"]
-            style = {"color": colors[network], "marker": markers[network], "s": 34}
-            panel.scatter(gsc[~diverged], points["final_train_error"][~diverged], alpha=0.8, linewidths=0, **style)
-            panel.scatter(
-                gsc[diverged],
-                points["final_train_error"][diverged],
-                facecolors="none",
-                **{**style, "color": None, "edgecolors": colors[network]},
-            )
+            color = colors[network]
+            for diverged, group in points.groupby(points["status"] == schema.STATUS_DIVERGED):
+                panel.scatter(
+                    10 ** group["initial_log10_gsc"],
+                    group["final_train_error"],
+                    marker=markers[network],
+                    edgecolors=color,
+                    facecolors="none" if diverged else color,
+                    alpha=0.8,
+                    s=34,
+                )
         panel.set_xscale("log")
         panel.set_ylim(0, 1)
         panel.set_xlabel("GSC(input → logits) before training, log scale")
@@ -136,15 +139,14 @@ def plot_error_against_gsc(pairs: pd.DataFrame, chance_error: float) -> Figure:
         Line2D([], [], linestyle="", marker=markers[network], color=color, label=network)
         for network, color in colors.items()
     ]
-    if (pairs["status"] == "diverged").any():
-        handles.append(
-            Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color="#333333", label="diverged")
-        )
+    if (pairs["status"] == schema.STATUS_DIVERGED).any():
+        handles.append(Line2D([], [], ls="", marker="o", markerfacecolor="none", color="#333333", label="diverged"))
     handles.append(Line2D([], [], label="chance", **CHANCE_STYLE))
     figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 
+@styled
 def draw_run_figure(profile: pd.DataFrame, title: str, path: Path) -> None:
     """Draw one run's GSC by layer, a line per whole epoch, into a PNG."""
     whole = profile[profile["epoch"] == profile["epoch"].round()]

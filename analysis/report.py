@@ -104,11 +104,12 @@ def make_sentences(frames: StudyFrames, errors: pd.DataFrame, rates: pd.DataFram
     if 0.0 in cells.columns and len(cells.columns) > 1:
         rescue = (cells[0.0] - cells.drop(columns=0.0).min(axis=1)).dropna()
         if len(rescue):
-            network, optimizer, depth = rescue.idxmax()
-            others = cells.loc[rescue.idxmax()].drop(0.0).dropna()
+            place = rescue.idxmax()
+            network, optimizer, depth = place
+            others = cells.loc[place].drop(0.0).dropna()
             sentences.append(
                 f"Dilution helps most for {network} with {optimizer} at depth {depth}: the final training error is "
-                f"{cells.loc[rescue.idxmax(), 0.0]:.2f} without skip path and {others.min():.2f} with k = {others.idxmin():g}."
+                f"{cells.loc[place, 0.0]:.2f} without skip path and {others.min():.2f} with k = {others.idxmin():g}."
             )
     vanilla = rates[rates["dilution"] == 0].sort_values("explosion_rate")
     if len(vanilla):
@@ -162,22 +163,15 @@ def _profile_section(profiles: pd.DataFrame, folder: Path) -> Section:
 def _rate_section(rates: pd.DataFrame, folder: Path) -> Section:
     if rates.empty:
         return Section("Explosion rate before training", "Every network is shallower than 3 layers: there is no rate.")
-    rows = [
-        [
-            row.network,
-            f"{row.dilution:g}",
-            row.depths,
-            str(row.seeds),
-            f"{row.explosion_rate:.4f}",
-            "" if math.isnan(row.low) else f"{row.low:.4f} – {row.high:.4f}",
-            f"{row.mean_field:.4f}",
-        ]
-        for row in rates.itertuples()
-    ]
+    rows = []
+    for row in rates.itertuples():
+        interval = "" if math.isnan(row.low) else f"{row.low:.4f} – {row.high:.4f}"
+        numbers = [f"{row.explosion_rate:.4f}", interval, f"{row.mean_field:.4f}"]
+        rows.append([row.network, f"{row.dilution:g}", row.depths, str(row.seeds), *numbers])
     return Section(
         "Explosion rate before training",
-        "Growth of GSC per layer at initialization, beside the mean-field value for infinite width and batch. "
-        "1 means no explosion. With one seed there is no interval.",
+        "Growth of GSC per layer at initialization, on the probe images, beside the mean-field value for infinite "
+        "width and infinitely many Gaussian inputs. 1 means no explosion. With one seed there is no interval.",
         _draw(figures.plot_explosion_rates(rates), folder / "explosion_rates.png"),
         ["network", "k", "depths", "seeds", "measured", "95% interval", "mean-field"],
         rows,
