@@ -8,10 +8,12 @@ from collections.abc import Callable
 from search_spaces.demo import demo
 from search_spaces.depth import depth
 from search_spaces.dilution import dilution
+from search_spaces.rescue import rescue
 from study.trial_config import TrialConfig
 
 SPACES: dict[str, Callable[[], list[TrialConfig]]] = {
     "demo": demo,
     "depth": depth,
     "dilution": dilution,
+    "rescue": rescue,
 }

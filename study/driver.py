@@ -20,6 +20,7 @@ from study.run_log import RunLog, RunSender, check_tracking, finished_trials
 from study.summary import make_summary_table
 from study.trial_config import TrialConfig
 from study.trial_record import StudyFolder, read_error, read_status
+from study.ui_view import view_link
 
 SOME_FAILED, INTERRUPTED = 1, 130
 
@@ -173,6 +174,9 @@ def _conclude(
             f"First failure, {failed.name}: {' '.join(reason)} (whole text: tag {schema.TAG_ERROR} in MLflow)"
         )
     console.print(f"Records: {folder.path}    MLflow: {tracking_uri}", highlight=False, soft_wrap=True)
+    if tracking_uri.startswith("sqlite:"):
+        console.print("Browse: make ui, then open", style="bold")
+    console.print(view_link(run_log.experiment_id, tracking_uri), highlight=False, soft_wrap=True)
     if sender.unsent:
         console.print(
             f"{len(sender.unsent)} trials are recorded but not in MLflow ({sender.problem}); "

@@ -29,7 +29,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
 from study.trial_record import StudyFolder, read_lines, read_status
-from study.ui_view import VIEW_KEY, make_view_tag
+from study.ui_view import VIEW_TAG, make_view_tag
 
 RETRY_SECONDS = 5.0
 METRICS_PER_BATCH = 1000
@@ -89,8 +89,11 @@ class RunLog:
                 f"({self.dataset_tags[schema.TAG_DATA_CHECKSUM]}); choose another --name"
             )
         self.experiment_id = experiment.experiment_id
-        tags = {**self.dataset_tags, schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION}
-        tags[f"mlflow.sharedViewState.{VIEW_KEY}"] = make_view_tag(self.layer_epochs)
+        tags = {
+            **self.dataset_tags,
+            schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
+            VIEW_TAG: make_view_tag(self.layer_epochs),
+        }
         for key, value in tags.items():
             self.client.set_experiment_tag(self.experiment_id, key, value)
 

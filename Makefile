@@ -1,0 +1,44 @@
+# Every target sets up .venv by itself when it is missing or older than what it is made from.
+
+PYTHON ?= python3
+STUDY ?= demo
+UI_PORT ?= 5000
+READY := .venv/ready
+RUN := .venv/bin/python -m
+
+.PHONY: study report ui test test-slow check clean
+
+study: $(READY)  ## run the demo study end to end; prints where to look
+	$(RUN) study run demo
+	$(RUN) analysis run-figures demo
+	$(RUN) analysis report demo
+	@echo "Browse:  make ui"
+
+report: $(READY)  ## write reports/$(STUDY)/index.html from MLflow
+	$(RUN) analysis report $(STUDY)
+
+ui: $(READY)  ## serve the MLflow pages of studies/ on this machine alone
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --workers 1 \
+	    --host 127.0.0.1 --port $(UI_PORT) --backend-store-uri sqlite:///$(CURDIR)/studies/mlflow.db
+
+test: $(READY)  ## the whole suite
+	$(RUN) pytest -m "not slow"
+
+test-slow: $(READY)  ## what takes longer than the suite may
+	$(RUN) pytest -m slow
+
+check: $(READY)  ## format, lint, types, import directions
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	$(RUN) pytest tests/test_import_directions.py
+
+clean:  ## remove the environment and caches; studies, reports and data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -not -path "./data/*" -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
