@@ -222,7 +222,8 @@ def _checksum(splits: DecodedSplits) -> str:
 def _read_cache(path: Path) -> tuple[DecodedSplits, str] | None:
     """Return the cached images and their checksum, or None when there are none or they fail their checksum."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # numpy leaves a file open that it opened itself and found damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             splits = DecodedSplits(
                 classes=tuple(stored["classes"].tolist()),
                 train_images=stored["train_images"],

@@ -166,6 +166,8 @@ def _conclude(
         f"{statuses.count(status)} {status}"
         for status in (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
     ]
+    if None in statuses:
+        counts.append(f"{statuses.count(None)} not finished")
     console.print(f"{len(trials)} trials: {', '.join(counts)}.", highlight=False)
     if schema.STATUS_FAILED in statuses:
         failed = next(trial for trial, status in zip(trials, statuses, strict=True) if status == schema.STATUS_FAILED)

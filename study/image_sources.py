@@ -190,8 +190,9 @@ def synthetic_train_size(specification: str) -> int:
 def make_synthetic(train_size: int, seed: int = 0) -> DecodedSplits:
     """Make ten learnable classes of images with the spectrum of natural ones (amplitude ∝ 1/frequency).
 
-    Each class is a mixture of MODES prototypes of either sign: an image is ± a prototype of its class plus a noise
-    image. Because of the sign, the classes have equal means, and no linear classifier tells them apart.
+    Each class is a mixture of `modes` prototypes of either sign: an image is ± a prototype of its class plus a noise
+    image. Because of the sign all classes have the same mean, so the best linear regression on labels is zero: what
+    is learned takes nonlinearity.
     There are a fifth as many test images as training images.
     """
     modes, noise_share = 3, 0.75

@@ -164,6 +164,13 @@ class RunSender:
                     break
                 self._unsent.discard(trial_id)
                 self.problem = None
+        self._mark_interrupted()
+
+    def _mark_interrupted(self) -> None:
+        """Show runs whose trials did not end as killed, not as running for ever."""
+        for transmission in self._transmissions.values():
+            if transmission.run_id and not transmission.ended and self.problem is None:
+                self._log.client.set_terminated(transmission.run_id, status="KILLED")
 
     def _collect(self) -> bool:
         """Wait for something to send, then take all there is; return whether the end was asked for."""
@@ -201,6 +208,7 @@ class _Transmission:
         self.run_id = ""
         self.offset = 0
         self.start_ms: int | None = None
+        self.ended = False
         self.last_metrics: dict[str, float] = {}
 
     def advance(self) -> None:
@@ -220,7 +228,7 @@ class _Transmission:
         start_ms = next((line["time_ms"] for line, _ in read_lines(self.path)), None)
         if self.run_id and start_ms != self.start_ms:
             self.client.delete_run(self.run_id)
-            self.run_id, self.offset = "", 0
+            self.run_id, self.offset, self.ended = "", 0, False
         self.start_ms = start_ms
 
     def _start(self, line: dict[str, Any]) -> None:
@@ -270,6 +278,7 @@ class _Transmission:
         self.client.log_batch(self.run_id, tags=tags)
         ended = "FAILED" if status == schema.STATUS_FAILED else "FINISHED"
         self.client.set_terminated(self.run_id, status=ended, end_time=line["time_ms"])
+        self.ended = True
 
     def _log_metrics(self, metrics: list[Metric]) -> None:
         for start in range(0, len(metrics), METRICS_PER_BATCH):

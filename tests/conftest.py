@@ -1,0 +1,35 @@
+"""What all tests share: one thread per process, as in a worker, and small data."""
+
+import pytest
+import torch
+
+from study.datasets import Dataset, load_dataset
+from study.trial_config import TrialConfig
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """400 synthetic training images and 80 test images."""
+    return load_dataset("synthetic:400", tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def make_trial():
+    """Make a trial that trains in milliseconds, with fields replaced at will."""
+
+    def make(**fields: object) -> TrialConfig:
+        small = {"depth": 5, "width": 12, "epochs": 2, "batch_size": 32, "probe_size": 24, "probe_vectors": 2}
+        return TrialConfig.from_fields({**small, **fields})
+
+    return make

@@ -1,0 +1,69 @@
+"""Slow, obvious oracles: one member at a time, one formula at a time, nothing shared with the fast code."""
+
+import math
+
+import torch
+
+from study.network import PackedNetwork
+from study.trial_config import TrialConfig
+
+PHI = {
+    "relu": lambda z: torch.where(z > 0, z, 0),
+    "tanh": lambda z: (z.exp() - (-z).exp()) / (z.exp() + (-z).exp()),
+    "selu": lambda z: 1.0507009873554805 * torch.where(z > 0, z, 1.6732632423543772 * (z.exp() - 1)),
+    "identity": lambda z: z,
+}
+
+
+def normalize(name: str, v: torch.Tensor) -> torch.Tensor:
+    """Normalize one member's state [B, H] by the book."""
+    if name == "none":
+        return v
+    dim = 0 if name == "batch" else 1
+    mean = v.mean(dim, keepdim=True)
+    variance = ((v - mean) ** 2).mean(dim, keepdim=True)
+    return (v - mean) / (variance + 1e-5) ** 0.5
+
+
+def member_weights(network: PackedNetwork, member: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Take one member's layers out of a pack: (weight [in, out], bias [out]) from input to output."""
+    first, first_bias, hidden, hidden_bias, last, last_bias = (p.detach()[member].clone() for p in network.parameters)
+    middle = [(hidden[layer], hidden_bias[layer]) for layer in range(len(hidden))]
+    return [(first, first_bias), *middle, (last, last_bias)]
+
+
+def plain_stream(trial: TrialConfig, weights: list, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Run one member: the stream states v_1 … v_{D−1} and the logits, for inputs [B, inputs]."""
+    k = trial.dilution
+    v = x @ weights[0][0] + weights[0][1]
+    stream = [v]
+    for weight, bias in weights[1:-1]:
+        residual = PHI[trial.activation](normalize(trial.normalization, v)) @ weight + bias
+        v = (k * v + residual) / math.sqrt(k * k + 1)
+        stream.append(v)
+    logits = PHI[trial.activation](normalize(trial.normalization, v)) @ weights[-1][0] + weights[-1][1]
+    return stream, logits
+
+
+def from_stream(trial: TrialConfig, weights: list, layer: int, v: torch.Tensor) -> torch.Tensor:
+    """Run one member from stream state v_layer (0: from the input) to the logits."""
+    if layer == 0:
+        return plain_stream(trial, weights, v)[1]
+    k = trial.dilution
+    for weight, bias in weights[layer:-1]:
+        residual = PHI[trial.activation](normalize(trial.normalization, v)) @ weight + bias
+        v = (k * v + residual) / math.sqrt(k * k + 1)
+    return PHI[trial.activation](normalize(trial.normalization, v)) @ weights[-1][0] + weights[-1][1]
+
+
+def explicit_gsc(source: torch.Tensor, function) -> float:
+    """GSC by its definition: the Jacobian of the whole batch written out, float64."""
+    target = function(source)
+    jacobian = torch.autograd.functional.jacobian(function, source)
+    jacobian = jacobian.reshape(target.numel(), source.numel())
+    return float(jacobian.norm() / math.sqrt(source.numel()) * source.norm() / target.norm())
+
+
+def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each example [B]."""
+    return torch.stack([-(row[label] - row.exp().sum().log()) for row, label in zip(logits, labels, strict=True)])

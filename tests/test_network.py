@@ -1,0 +1,133 @@
+"""The packed network against one member at a time, written plainly."""
+
+import math
+
+import pytest
+import torch
+
+from study.activations import ACTIVATION_FUNCTIONS
+from study.initialization import INITIALIZERS, make_orthogonal
+from study.mean_field import critical_gain
+from study.network import PackedNetwork
+from study.normalizations import NORMALIZATION_FUNCTIONS
+from study.random_streams import make_generator
+from study.trial_config import ACTIVATIONS, INITIALIZATIONS, NORMALIZATIONS
+from tests.reference import member_weights, plain_stream
+
+INPUTS, CLASSES, EXAMPLES = 9, 4, 11
+
+
+def make_network(trials, dtype=torch.float64):
+    return PackedNetwork(trials, INPUTS, CLASSES, dtype=dtype)
+
+
+def inputs(seed=0):
+    return torch.randn(EXAMPLES, INPUTS, dtype=torch.float64, generator=make_generator(seed, "test"))
+
+
+def test_tables_and_names_agree():
+    assert tuple(ACTIVATION_FUNCTIONS) == ACTIVATIONS
+    assert tuple(NORMALIZATION_FUNCTIONS) == NORMALIZATIONS
+    assert tuple(INITIALIZERS) == INITIALIZATIONS
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_forward_equals_the_plain_recursion(make_trial, activation, normalization):
+    trials = [
+        make_trial(activation=activation, normalization=normalization, dilution=k, seed=k, initialization=name)
+        for k, name in ((0, "gaussian"), (1, "orthogonal"), (3, "gaussian"))
+    ]
+    network = make_network(trials)
+    for parameter in network.parameters[1::2]:  # biases start at zero: give them something to do
+        parameter.data.normal_(generator=make_generator(0, "bias"))
+    stream = []
+    logits = network.forward(inputs(), network.normalize_by_batch, stream)
+    for member, trial in enumerate(trials):
+        expected_stream, expected = plain_stream(trial, member_weights(network, member), inputs())
+        torch.testing.assert_close(logits[member], expected, rtol=1e-11, atol=1e-11)
+        assert len(stream) == len(expected_stream) == trial.depth - 1
+        for state, expected_state in zip(stream, expected_stream, strict=True):
+            torch.testing.assert_close(state[member], expected_state, rtol=1e-11, atol=1e-11)
+
+
+def test_depth_two_has_one_state_and_no_hidden_layer(make_trial):
+    network = make_network([make_trial(depth=2)])
+    stream = []
+    assert network.forward(inputs(), network.normalize_by_batch, stream).shape == (1, EXAMPLES, CLASSES)
+    assert len(stream) == 1
+
+
+def test_infinite_dilution_keeps_the_first_state(make_trial):
+    network = make_network([make_trial(dilution=1e200)])
+    stream = []
+    network.forward(inputs(), network.normalize_by_batch, stream)
+    torch.testing.assert_close(stream[-1], stream[0])
+
+
+def test_batch_normalization_equals_torch_in_training_and_evaluation(make_trial):
+    network = make_network([make_trial(normalization="batch", depth=3)])
+    module = torch.nn.BatchNorm1d(12, affine=False, dtype=torch.float64)
+    v = torch.randn(1, EXAMPLES, 12, dtype=torch.float64) * 3 + 1
+    for _ in range(3):
+        torch.testing.assert_close(network.normalize_for_training(1, v)[0], module(v[0]))
+    torch.testing.assert_close(network.running.mean[1, 0, 0], module.running_mean)
+    torch.testing.assert_close(network.running.variance[1, 0, 0], module.running_var)
+    torch.testing.assert_close(network.normalize_for_evaluation(1, v)[0], module.eval()(v[0]))
+    assert (network.running.mean[0] == 0).all()
+
+
+def test_layer_normalization_equals_torch(make_trial):
+    network = make_network([make_trial(normalization="layer")])
+    v = torch.randn(1, EXAMPLES, 12, dtype=torch.float64) * 3 + 1
+    module = torch.nn.LayerNorm(12, elementwise_affine=False, dtype=torch.float64)
+    torch.testing.assert_close(network.normalize_for_training(0, v)[0], module(v[0]))
+
+
+def test_probing_leaves_running_statistics_alone(make_trial):
+    network = make_network([make_trial(normalization="batch")])
+    network.forward(inputs(), network.normalize_by_batch)
+    assert (network.running.mean == 0).all()
+    network.forward(inputs(), network.normalize_for_training)
+    assert (network.running.mean != 0).any()
+
+
+@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_critical_gain_keeps_unit_variance(make_trial, initialization, activation):
+    fields = {"depth": 6, "width": 300, "activation": activation, "initialization": initialization}
+    network = PackedNetwork([make_trial(seed=seed, **fields) for seed in range(8)], 400, CLASSES, dtype=torch.float64)
+    stream = []
+    x = torch.randn(300, 400, dtype=torch.float64, generator=make_generator(0, "test"))
+    network.forward(x, network.normalize_by_batch, stream)
+    for state in stream:
+        assert state.square().mean().item() == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(8, 8), (12, 5), (5, 12)])
+def test_orthogonal_weights_keep_the_variance(fan_in, fan_out):
+    weight = make_orthogonal(fan_in, fan_out, make_generator(0, "test"))
+    gram = weight.T @ weight if fan_in >= fan_out else weight @ weight.T
+    scale = 1 if fan_in >= fan_out else fan_out / fan_in
+    torch.testing.assert_close(gram, scale * torch.eye(min(fan_in, fan_out), dtype=torch.float64))
+
+
+def test_gains(make_trial):
+    by_name = {gain: make_network([make_trial(gain=gain)]) for gain in ("critical", "he", "lecun", "xavier", 0.5)}
+    hidden = {gain: network.parameters[2] for gain, network in by_name.items()}
+    torch.testing.assert_close(hidden["critical"], hidden["he"])
+    torch.testing.assert_close(hidden["lecun"] * math.sqrt(2), hidden["he"])
+    torch.testing.assert_close(hidden["xavier"], hidden["lecun"])
+    torch.testing.assert_close(hidden["lecun"] * 0.5, hidden[0.5])
+    # The inputs are standardised and not activated, so the first layer's critical gain is 1.
+    torch.testing.assert_close(by_name["critical"].parameters[0], by_name["lecun"].parameters[0])
+    assert critical_gain("relu") == pytest.approx(math.sqrt(2), abs=1e-12)
+
+
+def test_weights_do_not_depend_on_the_pack_or_the_precision(make_trial):
+    alone = make_network([make_trial(seed=3)])
+    packed = make_network([make_trial(seed=1), make_trial(seed=3)])
+    single = make_network([make_trial(seed=3)], dtype=torch.float32)
+    for one, two, three in zip(alone.parameters, packed.parameters, single.parameters, strict=True):
+        assert torch.equal(one[0], two[1])
+        assert torch.equal(one[0].float(), three[0])

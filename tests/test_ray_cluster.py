@@ -1,0 +1,41 @@
+"""The cluster file against Ray's own validator, and against what that misses."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray_accepts_it(config):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(copy.deepcopy(config)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ray_would_refuse_a_typo(config):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    with pytest.raises(Exception, match="worker_node"):
+        validate_config(prepare_config({**config, "worker_node": 3}))
+
+
+def test_what_the_validator_misses(config):
+    assert config["provider"]["region"]
+    for node in config["available_node_types"].values():
+        assert set(node["node_config"]) <= {"InstanceType", "InstanceMarketOptions", "ImageId", "BlockDeviceMappings"}
+        assert set(node["resources"]) <= {"CPU", "GPU"}
+    for local in config["file_mounts"].values():
+        assert (ROOT / local).exists()
+    assert config["available_node_types"]["head"]["resources"]["CPU"] == 0
+    assert any("--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"])
+    assert all("constraints.txt" in command for command in config["setup_commands"])

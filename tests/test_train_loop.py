@@ -1,0 +1,238 @@
+"""The loop against a plain PyTorch twin, and members against themselves in other packs."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from study import run_log_schema as schema
+from study.datasets import make_device_split
+from study.network import PackedNetwork
+from study.optimizers import PackedOptimizer
+from study.random_streams import make_generator
+from study.train_loop import epoch_order, evaluate, train_epoch, train_pack
+
+from tests.reference import normalize, PHI  # isort: skip
+
+VARIANTS = [
+    {"normalization": "batch", "activation": "relu", "optimizer": "adam", "learning_rate": 1e-3},
+    {"normalization": "layer", "activation": "tanh", "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9,
+     "clipping": "norm", "schedule": "cosine"},
+    {"normalization": "none", "activation": "selu", "optimizer": "sgd", "learning_rate": 0.05, "clipping": "value",
+     "clipping_threshold": 0.01, "weight_decay": 1e-3, "layerwise_step_sizes": True},
+]  # fmt: skip
+
+
+def final_bytes(trials, dataset, trial_id):
+    """All numbers of one trial over a whole training, except the time it took."""
+    rows = []
+    for members in train_pack(trials, dataset):
+        for member in members:
+            if member.trial_id == trial_id:
+                metrics = {name: value for name, value in member.metrics.items() if name != schema.EPOCH_SECONDS}
+                rows.append((member.epoch, metrics, member.layers, member.diverged))
+    return repr(rows)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_member_is_bitwise_the_same_alone_and_in_packs(make_trial, small_dataset, variant):
+    trial = make_trial(**{**variant, "width": 100, "depth": 6, "dilution": 0.5, "seed": 7})
+    others = [
+        dataclasses.replace(trial, seed=seed, dilution=seed % 3, learning_rate=0.01 * (seed + 1)) for seed in range(15)
+    ]
+    alone = final_bytes([trial], small_dataset, trial.trial_id)
+    assert "nan" not in alone
+    for size, place in ((2, 0), (3, 2), (16, 5)):
+        pack = others[: size - 1]
+        pack.insert(place, trial)
+        assert final_bytes(pack, small_dataset, trial.trial_id) == alone
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weights_are_bitwise_the_same_alone_and_in_packs(make_trial, small_dataset, variant):
+    trials = [make_trial(**{**variant, "width": 100, "seed": seed, "dilution": seed}) for seed in range(3)]
+
+    def train(chosen):
+        train_split = make_device_split(small_dataset, "train", 0, "cpu")
+        network = PackedNetwork(chosen, 3072, 10)
+        optimizer = PackedOptimizer(chosen, network.parameters, total_steps=12)
+        train_epoch(chosen, network, optimizer, train_split, epoch_order(chosen, len(train_split), 1))
+        return network
+
+    packed = train(trials)
+    for member, trial in enumerate(trials):
+        alone = train([trial])
+        for one, all_members in zip(alone.parameters, packed.parameters, strict=True):
+            assert torch.equal(one[0], all_members[member])
+        assert torch.equal(alone.running.mean[:, 0], packed.running.mean[:, member])
+
+
+class PlainTwin(torch.nn.Module):
+    """The network as one would write it for a single trial."""
+
+    def __init__(self, trial, network, member):
+        super().__init__()
+        first, first_bias, hidden, hidden_bias, last, last_bias = (
+            parameter.detach()[member].clone() for parameter in network.parameters
+        )
+        weights = [first, *hidden, last]
+        biases = [first_bias, *hidden_bias, last_bias]
+        self.weights = torch.nn.ParameterList(torch.nn.Parameter(weight.clone()) for weight in weights)
+        self.biases = torch.nn.ParameterList(torch.nn.Parameter(bias.clone()) for bias in biases)
+        self.trial = trial
+
+    def forward(self, x):
+        k, phi = self.trial.dilution, PHI[self.trial.activation]
+        v = x @ self.weights[0] + self.biases[0]
+        for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
+            residual = phi(normalize(self.trial.normalization, v)) @ weight + bias
+            v = (k * v + residual) / math.sqrt(k**2 + 1)
+        return phi(normalize(self.trial.normalization, v)) @ self.weights[-1] + self.biases[-1]
+
+
+@pytest.mark.parametrize("clipping", ["none", "norm", "value"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, optimizer, clipping):
+    momenta = (0.9, 0.0) if optimizer == "sgd" else (0.0, 0.0)
+    trials = [
+        make_trial(
+            normalization=normalization,
+            optimizer=optimizer,
+            clipping=clipping,
+            clipping_threshold=0.05 * (seed + 1),
+            seed=seed,
+            dilution=seed,
+            learning_rate=0.01 * (seed + 1),
+            weight_decay=0.1 * seed,
+            momentum=momenta[seed],
+            schedule=("cosine", "step")[seed],
+        )  # fmt: skip
+        for seed in range(2)
+    ]
+    network = PackedNetwork(trials, 20, 4, dtype=torch.float64)
+    packed = PackedOptimizer(trials, network.parameters, total_steps=4)
+    twins = [PlainTwin(trial, network, member) for member, trial in enumerate(trials)]
+    kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    optimizers = [
+        kinds[optimizer](
+            twin.parameters(),
+            lr=twin.trial.learning_rate,
+            weight_decay=twin.trial.weight_decay,
+            **({"momentum": twin.trial.momentum} if optimizer == "sgd" else {}),
+        )
+        for twin in twins
+    ]
+    for step in range(3):
+        generator = make_generator(step, "batch")
+        x = torch.randn(2, 16, 20, generator=generator, dtype=torch.float64)
+        labels = torch.randint(0, 4, (2, 16), generator=generator)
+        logits = network.forward(x, network.normalize_for_training)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        packed.step(torch.autograd.grad(loss.view(2, 16).mean(1).sum(), network.parameters))
+        for member, (twin, single) in enumerate(zip(twins, optimizers, strict=True)):
+            single.zero_grad()
+            torch.nn.functional.cross_entropy(twin(x[member]), labels[member]).backward()
+            if clipping == "norm":
+                torch.nn.utils.clip_grad_norm_(
+                    twin.parameters(), twin.trial.clipping_threshold, error_if_nonfinite=True
+                )
+            elif clipping == "value":
+                torch.nn.utils.clip_grad_value_(twin.parameters(), twin.trial.clipping_threshold)
+            progress = step / 4
+            factor = (0.5 * (1 + math.cos(math.pi * progress)), 1.0 if progress < 0.5 else 0.1)[member]
+            single.param_groups[0]["lr"] = twin.trial.learning_rate * factor
+            single.step()
+            torch.testing.assert_close(network.parameters[0][member], twin.weights[0].data, rtol=1e-4, atol=1e-7)
+            for layer in range(3):
+                expected = twin.weights[layer + 1].data
+                torch.testing.assert_close(network.parameters[2][member, layer], expected, rtol=1e-4, atol=1e-7)
+            torch.testing.assert_close(network.parameters[5][member], twin.biases[-1].data, rtol=1e-4, atol=1e-7)
+
+
+def test_layerwise_steps_change_every_layer_equally(make_trial, small_dataset):
+    trials = [
+        make_trial(optimizer="sgd", layerwise_step_sizes=True, learning_rate=rate, depth=6) for rate in (0.01, 0.03)
+    ]
+    train_split = make_device_split(small_dataset, "train", 0, "cpu")
+    network = PackedNetwork(trials, 3072, 10)
+    before = [parameter.detach().clone() for parameter in network.parameters]
+    optimizer = PackedOptimizer(trials, network.parameters, total_steps=1)
+    train_epoch(trials, network, optimizer, train_split, epoch_order(trials, len(train_split), 1)[:, :1])
+    for member, rate in enumerate((0.01, 0.03)):
+        for place in (0, 2, 4):
+            old, new = before[place][member], network.parameters[place].detach()[member]
+            relative = (new - old).norm(dim=(-2, -1)) / old.norm(dim=(-2, -1))
+            torch.testing.assert_close(relative, torch.full_like(relative, rate), rtol=1e-4, atol=0)
+
+
+def test_training_learns(make_trial, small_dataset):
+    *_, last = train_pack([make_trial(normalization="batch", epochs=25, width=40, learning_rate=3e-3)], small_dataset)
+    assert last[0].metrics[schema.TRAIN_ERROR] < 0.2
+
+
+def test_a_diverged_member_leaves_the_others_alone(make_trial, small_dataset):
+    good = make_trial(optimizer="sgd", learning_rate=0.01, epochs=3)
+    bad = dataclasses.replace(good, learning_rate=1e30)
+    alone = final_bytes([good], small_dataset, good.trial_id)
+    assert final_bytes([bad, good], small_dataset, good.trial_id) == alone
+    epochs = list(train_pack([bad, good], small_dataset))
+    assert [[member.diverged for member in members] for members in epochs] == [
+        [False, False],
+        [True, False],
+        [False],
+        [False],
+    ]
+
+
+def test_a_pack_ends_when_all_have_diverged(make_trial, small_dataset):
+    epochs = list(train_pack([make_trial(optimizer="sgd", learning_rate=1e30, epochs=9)], small_dataset))
+    assert len(epochs) == 2
+    assert epochs[-1][0].diverged
+
+
+def test_every_epoch_has_every_metric_and_layer(make_trial, small_dataset):
+    trial = make_trial(epochs=2)
+    for epoch, (member,) in enumerate(train_pack([trial], small_dataset)):
+        expected = set(schema.EPOCH_METRICS)
+        if epoch == 0:  # before training there is no step to describe
+            expected -= {schema.GRADIENT_NORM, schema.LEARNING_RATE}
+        assert set(member.metrics) == expected
+        assert all(math.isfinite(value) for value in member.metrics.values())
+        steps = sorted({row[0] for row in member.layers})
+        assert steps == [[0], [1, 3, 10, 12], [24]][epoch]
+        assert [row[2] for row in member.layers if row[0] == steps[-1]] == list(range(trial.depth))
+        assert all(len(row) == len(schema.LAYER_COLUMNS) for row in member.layers)
+        assert member.layers[-1][1] == epoch
+
+
+def test_zero_epochs_measure_the_untrained_network(make_trial, small_dataset):
+    assert [members[0].epoch for members in train_pack([make_trial(epochs=0)], small_dataset)] == [0]
+
+
+def test_evaluation_counts_every_image_once(make_trial, small_dataset):
+    trial = make_trial(depth=2)
+    network = PackedNetwork([trial], 3072, 10)
+    split = make_device_split(small_dataset, "test", 77, "cpu")
+    error, loss = evaluate(network, split)
+    logits = network.forward(split.standardised(slice(0, None)), network.normalize_for_evaluation)[0]
+    assert error.item() == pytest.approx((logits.argmax(1) != split.labels).double().mean().item())
+    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-5)
+
+
+def test_each_epoch_visits_images_once_in_an_order_of_the_seed(make_trial):
+    trials = [make_trial(seed=seed) for seed in range(2)]
+    order = epoch_order(trials, 100, 1)
+    assert order.shape == (2, 3, 32)
+    assert all(len(set(member.flatten().tolist())) == 96 for member in order)
+    assert not torch.equal(order[0], order[1])
+    assert not torch.equal(order, epoch_order(trials, 100, 2))
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu_at_the_start(make_trial, small_dataset):
+    trial = make_trial(normalization="batch")
+    (cpu,), (gpu,) = (next(iter(train_pack([trial], small_dataset, device))) for device in ("cpu", "cuda"))
+    for name in (schema.TRAIN_LOSS, schema.LOG10_GSC_TO_LOGITS):
+        assert gpu.metrics[name] == pytest.approx(cpu.metrics[name], rel=1e-3)

@@ -1,0 +1,98 @@
+import json
+import math
+import os
+
+import pytest
+
+from study import run_log_schema as schema
+from study.train_loop import MemberEpoch
+from study.trial_record import StudyFolder, TrialRecord, end_abandoned, read_error, read_lines, read_status
+
+
+@pytest.fixture
+def path(tmp_path):
+    folder = StudyFolder(tmp_path, "some-study")
+    folder.create()
+    return folder.record_path("abc")
+
+
+def epoch(number, diverged=False, loss=0.5):
+    return MemberEpoch("abc", number, {schema.TRAIN_LOSS: loss}, [(0, 0.0, 0, 1.0, 0.1, None, None, None)], diverged)
+
+
+def test_a_record_reads_back_as_written(path, make_trial):
+    record = TrialRecord(path, make_trial(), "pack", {"device": "cpu"})
+    record.add_epoch(epoch(0))
+    assert read_status(path) is None
+    record.end(schema.STATUS_OK)
+    lines = [line for line, _ in read_lines(path)]
+    assert [line["kind"] for line in lines] == ["start", "epoch", "end"]
+    assert lines[0]["config"]["depth"] == 5
+    assert lines[1]["layers"] == [[0, 0.0, 0, 1.0, 0.1, None, None, None]]
+    assert read_status(path) == schema.STATUS_OK
+
+
+def test_every_line_is_on_the_disk_when_the_call_returns(path, make_trial, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(path.read_bytes().count(b"\n")))
+    record = TrialRecord(path, make_trial(), "pack", {})
+    record.add_epoch(epoch(0))
+    record.end(schema.STATUS_OK)
+    assert synced == [1, 2, 3]
+
+
+def test_divergence_ends_a_trial_and_leaves_out_what_is_not_finite(path, make_trial):
+    record = TrialRecord(path, make_trial(), "pack", {})
+    record.add_epoch(epoch(1, diverged=True, loss=math.nan))
+    record.end(schema.STATUS_OK)  # comes too late
+    assert read_status(path) == schema.STATUS_DIVERGED
+    lines = [line for line, _ in read_lines(path)]
+    assert lines[1]["metrics"] == {}
+    assert len(lines) == 3
+
+
+def test_a_cut_off_line_is_left_out_at_every_byte(path, make_trial):
+    record = TrialRecord(path, make_trial(), "pack", {})
+    record.add_epoch(epoch(0))
+    record.end(schema.STATUS_OK)
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        complete = [json.loads(line) for line in content[:length].split(b"\n")[:-1]]
+        assert [line for line, _ in read_lines(path)] == complete
+        assert read_status(path) is None
+
+
+def test_reading_goes_on_from_an_offset(path, make_trial):
+    record = TrialRecord(path, make_trial(), "pack", {})
+    ((_, offset),) = read_lines(path)
+    record.add_epoch(epoch(0))
+    record.add_epoch(epoch(1))
+    assert [line["epoch"] for line, _ in read_lines(path, offset)] == [0, 1]
+
+
+def test_an_abandoned_record_keeps_its_complete_lines(path, make_trial):
+    trial = make_trial()
+    TrialRecord(path, trial, "pack", {}).add_epoch(epoch(0))
+    with path.open("a") as file:
+        file.write('{"kind": "epo')
+    end_abandoned(path, trial, "pack", "the worker was lost")
+    assert [line["kind"] for line, _ in read_lines(path)] == ["start", "epoch", "end"]
+    assert read_status(path) == schema.STATUS_FAILED
+    assert read_error(path) == "the worker was lost"
+
+
+def test_a_trial_that_never_began_can_be_ended(path, make_trial):
+    end_abandoned(path, make_trial(), "pack", "no worker")
+    assert [line["kind"] for line, _ in read_lines(path)] == ["start", "end"]
+
+
+def test_a_missing_record_is_empty(tmp_path):
+    assert list(read_lines(tmp_path / "none")) == []
+    assert read_status(tmp_path / "none") is None
+
+
+def test_unwritable_storage_is_a_one_line_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"storage: cannot write to .*file/some-study \(Not a directory\)"):
+        StudyFolder(tmp_path / "file", "some-study").create()
