@@ -55,9 +55,10 @@ def make_figure(
     return figure, figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG."""
+def save_figure(figure: Figure, path: Path) -> bytes:
+    """Write a PNG; return its bytes for embedding."""
     figure.savefig(path, dpi=DOTS_PER_INCH)
+    return path.read_bytes()
 
 
 def ordered_colors(values: Sequence[float]) -> dict[float, tuple]:

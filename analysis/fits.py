@@ -92,13 +92,13 @@ def tabulate_final_errors(frames: StudyFrames) -> pd.DataFrame:
 
 
 def average_profiles(frames: StudyFrames) -> pd.DataFrame:
-    """Return mean log10 GSC(s → logits) by layer at the first and last epoch of the deepest trials.
+    """Return mean log10 GSC(s → logits) by layer at the first and last epoch of the deepest trials that were measured.
 
     Columns: network, optimizer, dilution, depth, moment ("before training", "after training"), layer, log10_gsc.
     Trials that diverged have no last epoch to compare and are left out of "after training".
     """
-    deepest = frames.trials["depth"].max()
-    trials = frames.trials[frames.trials["depth"] == deepest]
+    measured = frames.trials[frames.trials["run_id"].isin(frames.layers["run_id"])]
+    trials = measured[measured["depth"] == measured["depth"].max()]
     last_step = frames.layers.groupby("run_id")["step"].max().rename("last_step")
     profiles = frames.layers.merge(trials, on="run_id").merge(last_step, on="run_id")
     trained = (profiles["step"] == profiles["last_step"]) & (profiles["step"] > 0)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis import figures, fits
 from analysis.figure_style import save_figure
@@ -139,7 +138,7 @@ def _error_section(errors: pd.DataFrame, chance_error: float, folder: Path) -> S
         "Solid: training error, with its range over seeds; dashed: test error; dotted: chance. Each point is the "
         "learning rate with the lowest training error. A line that rises towards chance shows a depth that cannot be "
         "trained; a larger k is more dilution. The table gives training / test error.",
-        _draw(figures.plot_error_by_depth(errors, chance_error), folder / "error_by_depth.png"),
+        _embed(save_figure(figures.plot_error_by_depth(errors, chance_error), folder / "error_by_depth.png")),
         ["network", "optimizer", "k", *(f"depth {depth}" for depth in depths)],
         rows,
     )
@@ -156,7 +155,7 @@ def _profile_section(profiles: pd.DataFrame, folder: Path) -> Section:
         title,
         "GSC from each layer to the logits, in the deepest networks of the study. A straight line is an exponential "
         "explosion; its slope is the explosion rate. Before training it does not depend on the optimizer.",
-        _draw(figures.plot_gsc_by_layer(profiles), folder / "gsc_by_layer.png"),
+        _embed(save_figure(figures.plot_gsc_by_layer(profiles), folder / "gsc_by_layer.png")),
     )
 
 
@@ -172,7 +171,7 @@ def _rate_section(rates: pd.DataFrame, folder: Path) -> Section:
         "Explosion rate before training",
         "Growth of GSC per layer at initialization, on the probe images, beside the mean-field value for infinite "
         "width and infinitely many Gaussian inputs. 1 means no explosion. With one seed there is no interval.",
-        _draw(figures.plot_explosion_rates(rates), folder / "explosion_rates.png"),
+        _embed(save_figure(figures.plot_explosion_rates(rates), folder / "explosion_rates.png")),
         ["network", "k", "depths", "seeds", "measured", "95% interval", "mean-field"],
         rows,
     )
@@ -183,7 +182,7 @@ def _pair_section(pairs: pd.DataFrame, chance_error: float, folder: Path) -> Sec
         "Error against GSC at initialization",
         "One point per trial. If exploding gradients are what stops training, the error rises with the GSC that a "
         "network starts with, whatever its architecture.",
-        _draw(figures.plot_error_against_gsc(pairs, chance_error), folder / "error_against_gsc.png"),
+        _embed(save_figure(figures.plot_error_against_gsc(pairs, chance_error), folder / "error_against_gsc.png")),
     )
 
 
@@ -199,7 +198,5 @@ def _method(frames: StudyFrames, command: str) -> list[str]:
     ]
 
 
-def _draw(figure: Figure, path: Path) -> str:
-    """Write a figure and return it for embedding."""
-    save_figure(figure, path)
-    return base64.b64encode(path.read_bytes()).decode()
+def _embed(png: bytes) -> str:
+    return base64.b64encode(png).decode()

@@ -96,10 +96,11 @@ def _print_table(measured: dict[str, Any], console: Console) -> None:
     )
     table = Table(title=title, title_justify="left")
     for heading in ("quantity", "mean", "s.d. over seeds", "s.e. of the probes", "mean-field"):
-        table.add_column(heading, justify="left" if heading == "quantity" else "right")
+        is_label = heading == "quantity"
+        table.add_column(heading, justify="left" if is_label else "right", no_wrap=is_label)
     labels = {
-        "log10_gsc": "log10 GSC(input → logits)",
-        "log10_gsc_to_loss": "log10 GSC(input → losses)",
+        "log10_gsc": "log10 GSC, input → logits",
+        "log10_gsc_to_loss": "log10 GSC, input → losses",
         "explosion_rate": "explosion rate per layer",
     }
     for key, label in labels.items():

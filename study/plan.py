@@ -31,15 +31,15 @@ def adjust_trials(trials: Sequence[TrialConfig], epochs: int | None, limit: int 
 def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], console: Console) -> None:
     """Print how many trials and packs there are, of which shapes, and the arithmetic to come."""
     table = Table(title=f"Study {name}: {len(trials)} trials in {len(packs)} packs", title_justify="left")
-    for heading in ("depth", "width", "network", "optimizer", "epochs"):
-        table.add_column(heading, justify="left" if heading in ("network", "optimizer") else "right")
+    for heading in ("network", "depth", "width", "optimizer", "epochs"):
+        table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading == "network")
     for heading in ("trials", "packs", "TFLOP", "share"):
         table.add_column(heading, justify="right")
     shapes: dict[tuple, list[Pack]] = defaultdict(list)
     for pack in packs:
         first = pack.trials[0]
         network = f"{first.normalization}-{first.activation}"
-        shapes[first.depth, first.width, network, first.optimizer, first.epochs].append(pack)
+        shapes[network, first.depth, first.width, first.optimizer, first.epochs].append(pack)
     total = sum(map(training_flops, trials))
     for shape, members in sorted(shapes.items()):
         flops = sum(training_flops(trial) for pack in members for trial in pack.trials)

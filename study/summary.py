@@ -12,7 +12,7 @@ from study.trial_record import StudyFolder, read_lines
 
 
 def make_summary_table(trials: Sequence[TrialConfig], folder: StudyFolder) -> Table:
-    """Return a table of final test errors: architecture, optimizer and dilution down, depth across.
+    """Return a table of final test errors: architecture, optimizer and dilution k down, depth across.
 
     Where several trials share a cell (learning rates, seeds), it shows the lowest; a trial that diverged or failed
     counts only where no other trial of its cell ended well, and is named so.
@@ -23,9 +23,9 @@ def make_summary_table(trials: Sequence[TrialConfig], folder: StudyFolder) -> Ta
         cells[row][trial.depth].append(_final_test_error(folder, trial))
     depths = sorted({trial.depth for trial in trials})
     table = Table(title="Final test error (lowest over learning rates and seeds)", title_justify="left")
-    table.add_column("network")
+    table.add_column("network", no_wrap=True)
     table.add_column("optimizer")
-    table.add_column("dilution k", justify="right")
+    table.add_column("k", justify="right")
     for depth in depths:
         table.add_column(f"depth {depth}", justify="right")
     for (network, optimizer, dilution), by_depth in sorted(cells.items()):

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from study import run_log_schema as schema
 from study.train_loop import MemberEpoch
@@ -51,8 +51,7 @@ class TrialRecord:
     """Writes one trial's record, from the beginning: an unfinished earlier attempt is replaced."""
 
     def __init__(self, path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str]) -> None:
-        self._file: IO[str] = path.open("w", encoding="utf-8")
-        self.ended = False
+        self.path, self.ended = path, False
         start = {
             "kind": "start",
             "trial_id": trial.trial_id,
@@ -61,23 +60,20 @@ class TrialRecord:
             "config": dataclasses.asdict(trial),
             "environment": environment,
         }
-        _append(self._file, start)
+        _write_line(path, start, mode="w")
 
     def add_epoch(self, measured: MemberEpoch) -> None:
         """Append one epoch; a diverged one ends the trial."""
         metrics = schema.finite(measured.metrics)
-        _append(
-            self._file,
-            {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers},
-        )
+        line = {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers}
+        _write_line(self.path, line)
         if measured.diverged:
             self.end(schema.STATUS_DIVERGED)
 
     def end(self, status: str, error: str = "") -> None:
         """Append the end, once: a trial that has ended keeps its first ending."""
         if not self.ended:
-            _append(self._file, {"kind": "end", "status": status, "error": error})
-            self._file.close()
+            _write_line(self.path, {"kind": "end", "status": status, "error": error})
             self.ended = True
 
 
@@ -88,15 +84,15 @@ def end_abandoned(path: Path, trial: TrialConfig, pack_id: str, error: str) -> N
         TrialRecord(path, trial, pack_id, {}).end(schema.STATUS_FAILED, error)
         return
     os.truncate(path, offset)
-    with path.open("a", encoding="utf-8") as file:
-        _append(file, {"kind": "end", "status": schema.STATUS_FAILED, "error": error})
+    _write_line(path, {"kind": "end", "status": schema.STATUS_FAILED, "error": error})
 
 
-def _append(file: IO[str], line: dict[str, Any]) -> None:
+def _write_line(path: Path, line: dict[str, Any], mode: str = "a") -> None:
     """Write one line, stamped with the time, so that it is on the disk when this returns."""
-    file.write(json.dumps({**line, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+    with path.open(mode, encoding="utf-8") as file:
+        file.write(json.dumps({**line, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:

@@ -110,8 +110,8 @@ def remove(path):
     [
         (lambda tree: tree.rename(tree.parent / "moved"), "tree does not exist; images:DIR needs"),
         (lambda tree: (tree / "test").rename(tree / "validation"), "test does not exist; images:DIR needs"),
-        (lambda tree: remove(tree / "train" / "cat"), "train is unusable .*no valid file for the classes cat.*put images into"),
-        (lambda tree: (tree / "train" / "dog" / "1.png").write_bytes(b"no image"), "dog/1.png is broken .*replace or remove"),
+        (lambda tree: remove(tree / "train" / "cat"), "train is unusable .*for the classes cat.*put images into"),
+        (lambda tree: (tree / "train/dog/1.png").write_bytes(b"no image"), "dog/1.png is broken .*replace or remove"),
         (
             lambda tree: (tree / "test" / "cat" / "2.png").write_bytes((tree / "test/cat/2.png").read_bytes()[:60]),
             "cat/2.png is broken",

@@ -1,5 +1,6 @@
 """GSC against its definition, with the Jacobian of the whole batch written out."""
 
+import functools
 import math
 
 import pytest
@@ -76,7 +77,7 @@ def test_sign_probes_see_the_coupling_by_batch_normalization(make_trial, activat
         # Without the coupling the answer is another one, which this test must be able to tell apart.
         weights = member_weights(network, member)
         alone = [
-            torch.autograd.functional.jacobian(lambda row: from_stream(trial, weights, 0, row), inputs())[i, :, i]
+            torch.autograd.functional.jacobian(functools.partial(from_stream, trial, weights, 0), inputs())[i, :, i]
             for i in range(EXAMPLES)
         ]
         uncoupled = torch.stack(alone).norm() / math.sqrt(inputs().numel()) * inputs().norm()

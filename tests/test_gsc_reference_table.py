@@ -51,7 +51,7 @@ def test_row(make_trial, activation, normalization, initialization, gain, k, mea
             batch_size=250,
             probe_vectors=10,
             seed=seed,
-        )  # fmt: skip
+        )
         for seed in range(SEEDS)
     ]
     measured = measure(trials, inputs=100, outputs=10)["log10_gsc"]

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("study", "search_spaces", "analysis")
-OURS = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for package in PACKAGES for path in (ROOT / package).glob("*.py")}  # fmt: skip
+OURS = {f"{package}.{path.stem}": path for package in PACKAGES for path in (ROOT / package).glob("*.py")}
 ONLY = {
     "ray": {"study.sweep"},
     "mlflow": {"study.run_log", "analysis.load_runs"},

@@ -18,8 +18,8 @@ def test_no_collapse_and_full_collapse():
 
 def test_preactivation_std_follows_its_definition():
     n = batch(shift=2.0, spread=0.5)[:1]
-    expected = np.sqrt((n[0].std(dim=0, correction=0) ** 2).mean()) / np.sqrt((n[0] ** 2).mean())
-    assert preactivation_std(n).item() == pytest.approx(float(expected), rel=1e-12)
+    expected = ((n[0].std(dim=0, correction=0) ** 2).mean() / (n[0] ** 2).mean()).sqrt().item()
+    assert preactivation_std(n).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_sign_diversity_counts_the_rarer_sign():

@@ -108,7 +108,7 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
             weight_decay=0.1 * seed,
             momentum=momenta[seed],
             schedule=("cosine", "step")[seed],
-        )  # fmt: skip
+        )
         for seed in range(2)
     ]
     network = PackedNetwork(trials, 20, 4, dtype=torch.float64)

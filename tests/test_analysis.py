@@ -1,0 +1,196 @@
+"""Estimates on made-up studies whose truth is known, and figures and report that do not stumble over odd ones."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import figures
+from analysis.fits import (
+    average_profiles,
+    fit_explosion_rates,
+    initial_growth,
+    pair_error_with_gsc,
+    tabulate_final_errors,
+)
+from analysis.report import describe_study, write_report
+from analysis.tidy_frames import make_frames
+from analysis.uncertainty import t_interval
+from study import run_log_schema as schema
+from study.trial_config import TrialConfig
+
+TAGS = {"chance_error": "0.9", "data": "images:somewhere", "data_checksum": "abc"}
+
+
+def simulate(trials, rate=1.2, noise=0.0, statuses=None, seed=0):
+    """A study whose GSC grows by `rate` per layer, with noise of the rate over seeds, and error = depth / 100."""
+    generator = np.random.default_rng(seed)
+    rows, histories, profiles = [], {}, {}
+    rates = {}
+    for number, trial in enumerate(trials):
+        run_id = f"run{number}"
+        status = statuses[number] if statuses else "ok"
+        rows.append(
+            {"run_id": run_id, "trial_id": trial.trial_id, "name": trial.name, "status": status}
+            | {name: str(value) for name, value in dataclasses.asdict(trial).items()}
+        )
+        if status == "failed":
+            continue
+        true_rate = rates.setdefault(trial.seed, math.log10(rate) + noise * generator.standard_normal())
+        epochs = range(trial.epochs + 1)
+        metrics = dict.fromkeys(schema.EPOCH_METRICS, 0.0) | {schema.TRAIN_ERROR: trial.depth / 100}
+        metrics |= {schema.TEST_ERROR: trial.depth / 100 + 0.1, schema.LOG10_GSC_TO_LOGITS: true_rate * trial.depth}
+        histories[run_id] = pd.DataFrame([{"epoch": epoch, **metrics} for epoch in epochs])
+        profiles[run_id] = pd.DataFrame(
+            [
+                (epoch * 10, float(epoch), layer, true_rate * (trial.depth - layer) / (epoch + 1), 0.01, 1.0, 0.5, 0.1)
+                for epoch in epochs
+                for layer in range(trial.depth)
+            ],
+            columns=list(schema.LAYER_COLUMNS),
+        )
+    return make_frames("made-up", TAGS, rows, histories, profiles)
+
+
+def grid(**fields):
+    trials = []
+    for seed in fields.pop("seeds", [0]):
+        for depth in fields.get("depths", [5, 20]):
+            for rate in fields.get("rates", [1e-3]):
+                for k in fields.get("dilutions", [0.0]):
+                    trials.append(TrialConfig(depth=depth, seed=seed, learning_rate=rate, dilution=k, epochs=2))
+    return trials
+
+
+def test_rates_are_recovered_exactly_without_noise():
+    rates = fit_explosion_rates(simulate(grid(seeds=range(4), dilutions=[0.0, 1.0]), rate=1.2))
+    assert rates["explosion_rate"].tolist() == pytest.approx([1.2, 1.2], rel=1e-12)
+    assert rates["seeds"].tolist() == [4, 4]
+    assert rates["high"].max() - rates["low"].min() < 1e-9
+
+
+def test_intervals_of_rates_cover():
+    covered = 0
+    repetitions = 400
+    for repetition in range(repetitions):
+        frames = simulate(grid(seeds=range(4), depths=[10]), rate=1.2, noise=0.01, seed=repetition)
+        (rate,) = fit_explosion_rates(frames).itertuples()
+        covered += rate.low < 1.2 < rate.high
+    # 95% nominal; the standard deviation of the count over 400 repetitions is 1.1%.
+    assert 0.92 < covered / repetitions < 0.98
+
+
+def test_networks_that_differ_in_the_optimizer_alone_count_once():
+    frames = simulate(grid(seeds=range(2), rates=[1e-3, 1e-2, 1e-1]))
+    assert len(initial_growth(frames)) == 4
+    assert fit_explosion_rates(frames)["seeds"].tolist() == [2]
+
+
+def test_one_seed_has_no_interval():
+    (rate,) = fit_explosion_rates(simulate(grid())).itertuples()
+    assert math.isnan(rate.low)
+    assert rate.explosion_rate == pytest.approx(1.2)
+
+
+def test_t_interval_against_a_textbook_value():
+    mean, low, high = t_interval([1.0, 2.0, 3.0])
+    assert (mean, low, high) == pytest.approx((2, 2 - 2.4841, 2 + 2.4841), abs=1e-4)
+    assert math.isnan(t_interval([1.0])[1])
+
+
+def test_the_best_learning_rate_is_chosen_on_training_error():
+    trials = grid(depths=[10], rates=[1e-3, 1e-2], seeds=[0, 1])
+    frames = simulate(trials)
+    worse = frames.trials["learning_rate"] == 1e-2
+    frames.trials.loc[worse, "final_train_error"] += 0.2
+    frames.trials.loc[worse, "final_test_error"] -= 0.05
+    (row,) = tabulate_final_errors(frames).itertuples()
+    assert row.learning_rate == 1e-3
+    assert (row.train_error, row.test_error) == pytest.approx((0.1, 0.2))
+
+
+def test_diverged_counts_as_chance_and_failed_as_nothing():
+    trials = grid(depths=[10], seeds=[0, 1, 2, 3])
+    frames = simulate(trials, statuses=["ok", "diverged", "failed", "unfinished"])
+    by_status = frames.trials.set_index("status")["final_train_error"]
+    assert by_status["ok"] == pytest.approx(0.1)
+    assert by_status["diverged"] == 0.9
+    assert by_status[["failed", "unfinished"]].isna().all()
+    (row,) = tabulate_final_errors(frames).itertuples()
+    assert (row.seeds, row.diverged, row.train_error) == (2, 1, pytest.approx(0.5))
+    assert "4 trials (1 ok, 1 diverged, 1 failed, 1 unfinished)" in describe_study(frames)
+
+
+def test_profiles_are_of_the_deepest_trials_at_both_ends():
+    profiles = average_profiles(simulate(grid(depths=[5, 8], seeds=[0, 1])))
+    assert set(profiles["depth"]) == {8}
+    for moment, share in (("before training", 1), ("after training", 1 / 3)):
+        chosen = profiles[profiles["moment"] == moment]
+        assert chosen["layer"].tolist() == list(range(8))
+        assert chosen["log10_gsc"].iloc[0] == pytest.approx(8 * math.log10(1.2) * share)
+
+
+def test_pairs_hold_one_row_per_measured_trial():
+    frames = simulate(grid(seeds=[0, 1]), statuses=["ok", "failed", "diverged", "ok"])
+    assert len(pair_error_with_gsc(frames)) == 3
+
+
+ODD_STUDIES = {
+    "one trial": (grid(depths=[5]), None),
+    "one depth": (grid(depths=[5], seeds=[0, 1]), None),
+    "depth two alone": (grid(depths=[2]), None),
+    "all diverged": (grid(seeds=[0, 1]), ["diverged"] * 4),
+    "one measured, one failed": (grid(depths=[5, 6]), ["ok", "failed"]),
+    "one measured, one running": (grid(depths=[5, 6]), ["ok", "unfinished"]),
+    "no vanilla network": (grid(dilutions=[1.0, 2.0]), None),
+}
+
+
+@pytest.mark.parametrize("name", ODD_STUDIES)
+def test_odd_studies_have_a_report(name, tmp_path):
+    trials, statuses = ODD_STUDIES[name]
+    report = write_report(simulate(trials, statuses=statuses), tmp_path, "command <b>")
+    page = report.page.read_text()
+    assert "nan" not in page.split("</style>")[1].replace("base64", "").lower().split("data:image")[0]
+    assert ">nan<" not in page
+    assert "command &lt;b&gt;" in page
+
+
+def test_a_study_without_measurements_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError, match="no trial of 'made-up' measured anything"):
+        write_report(simulate(grid(), statuses=["failed", "failed"]), tmp_path, "command")
+
+
+def test_an_unwritable_report_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"output: cannot write to .*choose another with --output"):
+        write_report(simulate(grid()), tmp_path / "file" / "reports", "command")
+
+
+def test_a_run_figure_is_drawn(tmp_path):
+    frames = simulate(grid(depths=[5]))
+    figures.draw_run_figure(frames.layers, "some run", tmp_path / "gsc.png")
+    assert (tmp_path / "gsc.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow's own
+def test_bad_studies_and_stores(tmp_path, capsys):
+    from analysis.__main__ import main
+    from analysis.load_runs import make_client
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for arguments, message in (
+        (["report", "demo", "--tracking-uri", uri], "does not exist; run a study first"),
+        (["report", "../demo", "--tracking-uri", uri], "name: '../demo' is unusable"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "mlflow.db").touch()
+    client = make_client(uri)
+    client.set_experiment_tag(client.create_experiment("real"), schema.TAG_DATA, "synthetic")
+    assert main(["report", "reel", "--tracking-uri", uri]) == 2
+    assert "study: 'reel' does not exist; choose one of: real" in capsys.readouterr().err
+    assert main(["report", "real", "--tracking-uri", uri]) == 2
+    assert "no trial of 'real' has ended yet (0 are running)" in capsys.readouterr().err

@@ -1,0 +1,210 @@
+"""Everything a user can get wrong: one line that names field, value and remedy, exit 2, before Ray starts."""
+
+import http.server
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from study.__main__ import main
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and ray's own
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_without_ray(tmp_path, monkeypatch):
+    from study import sweep
+
+    def must_not_start(*_):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(sweep, "connect", must_not_start)
+
+
+def write_space(body, name="space.py"):
+    imports = "from study.trial_config import TrialConfig\nfrom search_spaces.axes import grid\n\n\n"
+    Path(name).write_text(f"{imports}def space():\n    {body}\n")
+    return f"{name}:space"
+
+
+def expect_error(capsys, *arguments):
+    assert main(list(arguments)) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1, output.err
+    assert "Traceback" not in output.err + output.out
+    return output.err
+
+
+GOOD = "return grid(depth=3, width=4, epochs=1, seed=[0, 1])"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return grid(depth=3, activation='rleu')", "activation: 'rleu' does not exist; did you mean 'relu'?"),
+        ("return grid(depth=[3, 1])", "depth: 1 is out of range; give at least 2"),
+        ("return grid(depth=3, learning_rate=-1)", "learning_rate: -1.0 is out of range; give a positive number"),
+        ("return grid(dept=3)", "field: 'dept' does not exist; did you mean 'depth'?"),
+        ("return [TrialConfig(depth=3, widht=4)]", "unexpected keyword argument 'widht'"),
+        ("return [TrialConfig()]", "missing 1 required keyword-only argument: 'depth'"),
+        ("return grid(depth=[3, 4, 3])", "number 3 repeats number 1"),
+        ("return grid(depth=[])", "depth: has no values; give at least one"),
+        ("return []", "the search space is empty"),
+        ("return 5", "returned no list of TrialConfig"),
+        ("return [{'depth': 3}]", "returned no list of TrialConfig"),
+        ("return 1 / 0", "raised ZeroDivisionError: division by zero (space.py, line 6)"),
+        ("return grid(depth=float('inf'))", "depth: inf is not a finite number"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_bad_spaces(capsys, command, body, message):
+    assert message in expect_error(capsys, command, write_space(body))
+
+
+def test_spaces_that_do_not_exist(capsys):
+    assert "space: 'dpeth' does not exist; did you mean 'depth'?" in expect_error(capsys, "run", "dpeth")
+    assert "file nowhere.py does not exist" in expect_error(capsys, "run", "nowhere.py:space")
+    write_space(GOOD)
+    assert "'spcae' does not exist; did you mean 'space'?" in expect_error(capsys, "plan", "space.py:spcae")
+    Path("broken.py").write_text("def space(:\n")
+    assert "broken.py cannot be imported (SyntaxError" in expect_error(capsys, "plan", "broken.py:space")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-pack", "0"], "max_pack: 0 is out of range; give 1"),
+        (["--limit", "0"], "limit: 0 is out of range"),
+        (["--epochs", "-1"], "epochs: -1 is out of range"),
+        (["--name", "../elsewhere"], "name: '../elsewhere' is unusable"),
+        (["--name", ""], "name: '' is unusable"),
+        (["--data", "auto"], "'auto' is for the demo alone"),
+        (["--data", "cifar11"], "data: 'cifar11' is unknown"),
+        (["--data", "images:nowhere"], "folder nowhere does not exist"),
+        (["--data", "synthetic:100"], "batch_size: 128 is more than the 100 training images"),
+        (["--storage", "/proc/nowhere"], "storage: cannot write to /proc/nowhere"),
+        (["--tracking-uri", "sqlite:////proc/nowhere/mlflow.db"], "cannot write to /proc/nowhere/mlflow.db"),
+        (["--tracking-uri", "gopher://host"], "tracking-uri: gopher://host cannot be used"),
+    ],
+)  # fmt: skip
+def test_bad_options(capsys, options, message):
+    arguments = ["run", write_space(GOOD), "--data", "synthetic:200", *options]
+    assert message in expect_error(capsys, *arguments)
+
+
+def test_bad_data_folders(capsys, tmp_path):
+    space = write_space(GOOD)
+    tree = tmp_path / "tree"
+    for split in ("train", "test"):
+        (tree / split / "cat").mkdir(parents=True)
+        (tree / split / "dog").mkdir(parents=True)
+    assert "put images into" in expect_error(capsys, "run", space, "--data", f"images:{tree}")
+    for folder in tree.glob("*/*"):
+        Image.new("RGB", (32, 32)).save(folder / "0.png")
+    (tree / "test" / "dog" / "0.png").write_bytes(b"\x89PNG broken")
+    assert "test/dog/0.png is broken" in expect_error(capsys, "run", space, "--data", f"images:{tree}")
+
+
+def test_a_tracking_server_that_does_not_answer(capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    message = expect_error(capsys, "run", write_space(GOOD), "--tracking-uri", f"http://127.0.0.1:{port}")
+    assert f"tracking-uri: http://127.0.0.1:{port} does not answer" in message
+    assert "start the server or give another one" in message
+
+
+def test_a_server_that_is_no_mlflow(capsys):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    assert "does not answer" in expect_error(capsys, "run", write_space(GOOD), "--tracking-uri", address)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_study_on_other_data_is_refused(capsys):
+    from study.run_log import RunLog
+    from study.trial_record import StudyFolder
+
+    folder = StudyFolder(Path.cwd() / "studies", "space")
+    folder.create()
+    tags = {"data": "images:old", "data_checksum": "123"}
+    RunLog(f"sqlite:///{folder.storage / 'mlflow.db'}", folder, tags, epochs=1)
+    small = write_space("return grid(depth=3, width=4, epochs=1, batch_size=32, probe_size=16)")
+    message = expect_error(capsys, "run", small, "--data", "synthetic:100")
+    assert "study 'space' was run on images:old (checksum 123)" in message
+    assert "choose another --name" in message
+
+
+def test_a_study_that_is_being_run_is_refused(capsys):
+    from filelock import FileLock
+
+    small = write_space("return grid(depth=3, width=4, epochs=1, batch_size=32, probe_size=16)")
+    Path("studies/space").mkdir(parents=True)
+    with FileLock("studies/space/.driver.lock"):
+        message = expect_error(capsys, "run", small, "--data", "synthetic:100")
+    assert "study 'space' is being run by another process" in message
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["rnu"], ["run"], ["run", "demo", "--max-pack", "many"], ["gsc", "--dpeth", "3"]]
+)
+def test_unusable_command_lines_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--depth", "1"], "depth: 1 is out of range"),
+        (["--activation", "rleu"], "did you mean 'relu'?"),
+        (["--seeds", "0"], "seeds: 0 is out of range"),
+        (["--inputs", "0"], "inputs: 0 is out of range"),
+        (["--gain", "-2"], "gain: -2.0 is out of range"),
+    ],
+)
+def test_bad_gsc_options(capsys, options, message):
+    assert message in expect_error(capsys, "gsc", *options)
+
+
+def test_gsc_as_json(capsys):
+    network = ["--depth", "6", "--width", "20", "--normalization", "batch"]
+    assert main(["gsc", *network, "--inputs", "10", "--batch", "30", "--seeds", "3", "--format", "json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["log10_gsc"]["standard_deviation"] > 0
+    assert 1 < measured["explosion_rate"]["mean"] < 1.5
+    assert len(measured["log10_gsc_by_layer"]) == 6
+
+
+def test_gsc_as_a_table(capsys):
+    assert main(["gsc", "--depth", "2", "--width", "5", "--inputs", "4", "--batch", "6", "--seeds", "1"]) == 0
+    assert "input → logits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("space", ["demo", "depth", "dilution", "rescue"])
+def test_every_space_can_be_planned(capsys, space):
+    assert main(["plan", space]) == 0
+    output = capsys.readouterr().out
+    assert f"Study {space}:" in output
+    assert "TFLOP" in output
+
+
+def test_a_dry_run_plans_and_trains_nothing(capsys, tmp_path):
+    assert main(["run", write_space(GOOD), "--data", "synthetic:200", "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "0 of 2 trials are finished" in output
+    assert list((tmp_path / "studies" / "space" / "trials").iterdir()) == []
