@@ -3,15 +3,18 @@
 import base64
 import dataclasses
 import math
+import struct
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
 from analysis import figures, fits
-from analysis.figure_style import save_figure
+from analysis.figure_style import DOTS_PER_INCH, save_figure
 from analysis.tidy_frames import UNFINISHED, StudyFrames
 from study import run_log_schema as schema
+
+CSS_PIXELS_PER_INCH = 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +23,17 @@ class Section:
 
     title: str
     caption: str
-    image: str = ""
+    image: "Image | None" = None
     headings: list[str] = dataclasses.field(default_factory=list)
     rows: list[list[str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """A PNG for embedding, and the width in CSS pixels at which its type has the size of the page's."""
+
+    base64: str
+    width: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,5 +209,6 @@ def _method(frames: StudyFrames, command: str) -> list[str]:
     ]
 
 
-def _embed(png: bytes) -> str:
-    return base64.b64encode(png).decode()
+def _embed(png: bytes) -> Image:
+    (pixels,) = struct.unpack(">I", png[16:20])  # the width in a PNG's header
+    return Image(base64.b64encode(png).decode(), round(pixels * CSS_PIXELS_PER_INCH / DOTS_PER_INCH * 1.2))
