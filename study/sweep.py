@@ -7,6 +7,7 @@ records in the study's storage (which all nodes share), and resuming is a new sw
 import dataclasses
 import logging
 import os
+import shutil
 import warnings
 from typing import Any, Protocol
 
@@ -103,6 +104,9 @@ def run_packs(
         {"CPU": 1, "GPU": 1} if cluster.device == "cuda" else {"CPU": 1},
     )
     callback = _ObserverCallback(manifest, folder, observer)
+    # Tune's own state is of no use after this sweep, and in the folder of an earlier one it would be mixed with it.
+    tune_folder = folder.path / "ray"
+    shutil.rmtree(tune_folder, ignore_errors=True)
     tuner = tune.Tuner(
         trainable,
         param_space={"pack_id": tune.grid_search(list(manifest))},
@@ -112,14 +116,17 @@ def run_packs(
             trial_dirname_creator=lambda trial: f"pack-{trial.config['pack_id']}",
         ),
         run_config=tune.RunConfig(
-            name="ray",
-            storage_path=str(folder.path.resolve()),
+            name=tune_folder.name,
+            storage_path=str(folder.path),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RESTARTS_AFTER_LOSS),
             callbacks=[callback],
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(tune_folder, ignore_errors=True)
     return callback.ended == set(manifest)
 
 

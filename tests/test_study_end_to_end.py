@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import psutil
 import pytest
 
 from study import run_log_schema as schema
@@ -230,6 +231,33 @@ def test_ctrl_c_and_the_same_command_again(folder):
     assert {run_.info.status for run_ in runs} == {"FINISHED"}
     study(folder, "long", "--name", "undisturbed")
     assert numbers(folder, "long") == numbers(folder, "undisturbed")
+
+
+def worker_processes(driver):
+    """Ray's workers that train a pack of this driver now."""
+    children = psutil.Process(driver).children(recursive=True)
+    return [child for child in children if re.match(r"ray::\w+\.train", " ".join(child.cmdline()))]
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_counted_twice(folder):
+    started = subprocess.Popen(
+        command(folder, "study", "run", "spaces.py:long", "--data", "synthetic:200", "--name", "killed"),
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: recorded_kinds(folder, "killed")["epoch"] > 10)
+    victims = worker_processes(started.pid)
+    assert victims
+    for victim in victims:
+        victim.kill()
+    output, errors = started.communicate(timeout=200)
+    assert started.returncode == 0, output + errors
+    assert errors == ""
+    runs = runs_of(folder, "killed")
+    assert len(runs) == len({run_.data.tags["trial_id"] for run_ in runs}) == 6
+    assert {run_.info.status for run_ in runs} == {"FINISHED"}
+    for run_ in runs:
+        history = client(folder).get_metric_history(run_.info.run_id, schema.TRAIN_LOSS)
+        assert sorted(point.step for point in history) == list(range(41))
 
 
 def test_a_failing_trial_is_told_and_the_others_finish(folder):
