@@ -5,7 +5,7 @@ left alone; training and sending go on side by side; the exit status says how it
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,7 +16,8 @@ from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
 from study.packing import CPU_PACK, Pack, choose_max_pack, make_packs
 from study.plan import print_plan
 from study.progress import StudyProgress
-from study.run_log import RunLog, RunSender, check_tracking, finished_trials
+from study.run_log import RunLog, check_tracking, finished_trials
+from study.run_sender import RunSender
 from study.summary import make_summary_table
 from study.trial_config import TrialConfig
 from study.trial_record import StudyFolder, read_error, read_status
@@ -59,8 +60,10 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
         raise ValueError(
             f"name: study {options.name!r} is being run by another process; wait, or choose another"
         ) from None
-    with lock:
+    try:
         return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+    finally:
+        lock.release()
 
 
 def _run_locked(
@@ -84,11 +87,12 @@ def _run_locked(
     remaining = [trial for trial in trials if trial.trial_id not in finished]
     console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
     came_to_end = True
-    with run_log.start_sending() as sender:
+    with RunSender(run_log) as sender:
         sender.send(sorted(finished))
         if remaining:
             came_to_end = _train(options, remaining, dataset, folder, sender, console)
-    return _conclude(trials, folder, run_log, sender, tracking_uri, came_to_end, console)
+    statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
+    return _conclude(trials, statuses, folder, run_log, sender, tracking_uri, came_to_end, console)
 
 
 def _train(
@@ -152,6 +156,7 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
 
 def _conclude(
     trials: Sequence[TrialConfig],
+    statuses: Mapping[str, str | None],
     folder: StudyFolder,
     run_log: RunLog,
     sender: RunSender,
@@ -160,21 +165,18 @@ def _conclude(
     console: Console,
 ) -> int:
     """Print how it ended and where to look; return the exit status."""
-    console.print(make_summary_table(trials, folder))
-    statuses = [read_status(folder.record_path(trial.trial_id)) for trial in trials]
-    counts = [
-        f"{statuses.count(status)} {status}"
-        for status in (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
-    ]
-    if None in statuses:
-        counts.append(f"{statuses.count(None)} not finished")
+    console.print("Final test error, lowest over learning rates and seeds:")
+    console.print(make_summary_table(trials, statuses, folder))
+    endings = list(statuses.values())
+    order = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
+    counts = [f"{endings.count(status)} {status}" for status in order]
+    if None in endings:
+        counts.append(f"{endings.count(None)} not finished")
     console.print(f"{len(trials)} trials: {', '.join(counts)}.", highlight=False)
-    if schema.STATUS_FAILED in statuses:
-        failed = next(trial for trial, status in zip(trials, statuses, strict=True) if status == schema.STATUS_FAILED)
-        reason = read_error(folder.record_path(failed.trial_id)).strip().splitlines()[-1:]
-        console.print(
-            f"First failure, {failed.name}: {' '.join(reason)} (whole text: tag {schema.TAG_ERROR} in MLflow)"
-        )
+    if schema.STATUS_FAILED in endings:
+        failed = next(trial for trial in trials if statuses[trial.trial_id] == schema.STATUS_FAILED)
+        reason = read_error(folder.record_path(failed.trial_id)).strip().rpartition("\n")[2]
+        console.print(f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)")
     console.print(f"Records: {folder.path}    MLflow: {tracking_uri}", highlight=False, soft_wrap=True)
     if tracking_uri.startswith("sqlite:"):
         console.print("Browse: make ui, then open", style="bold")
@@ -188,4 +190,4 @@ def _conclude(
     if not came_to_end:
         console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")
         return INTERRUPTED
-    return SOME_FAILED if schema.STATUS_FAILED in statuses else 0
+    return SOME_FAILED if schema.STATUS_FAILED in endings else 0

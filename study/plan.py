@@ -30,7 +30,8 @@ def adjust_trials(trials: Sequence[TrialConfig], epochs: int | None, limit: int 
 
 def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], console: Console) -> None:
     """Print how many trials and packs there are, of which shapes, and the arithmetic to come."""
-    table = Table(title=f"Study {name}: {len(trials)} trials in {len(packs)} packs", title_justify="left")
+    console.print(f"Study {name}: {len(trials)} trials in {len(packs)} packs.", highlight=False)
+    table = Table()
     for heading in ("network", "depth", "width", "optimizer", "epochs"):
         table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading == "network")
     for heading in ("trials", "packs", "TFLOP", "share"):

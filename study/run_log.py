@@ -1,15 +1,12 @@
-"""Trial records → MLflow runs, one per trial, sent by a thread of the driver while training goes on.
+"""Trial records → MLflow runs, one per trial; the only file of the study that imports mlflow.
 
-Everything sent is read back from the records, with their timestamps, so that sending again changes nothing. A server
-that does not answer is tried again later; training never waits for it.
+Everything sent is read back from the records, with their timestamps, so that sending again changes nothing.
 """
 
 import json
 import logging
 import os
-import queue
 import tempfile
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -31,7 +28,6 @@ from study.probe_schedule import layer_metric_epochs
 from study.trial_record import StudyFolder, read_lines, read_status
 from study.ui_view import VIEW_TAG, make_view_tag
 
-RETRY_SECONDS = 5.0
 METRICS_PER_BATCH = 1000
 
 
@@ -110,9 +106,11 @@ class RunLog:
             if not token:
                 return runs
 
-    def start_sending(self) -> "RunSender":
-        """Start the thread that sends records."""
-        return RunSender(self)
+    def begin_transmission(self, trial_id: str, earlier: Run | None) -> "Transmission":
+        """Prepare to send a trial's record into a run of its own; drops the run of an earlier attempt."""
+        if earlier is not None:
+            self.client.delete_run(earlier.info.run_id)
+        return Transmission(self, trial_id)
 
 
 def is_complete(run: Run) -> bool:
@@ -120,86 +118,7 @@ def is_complete(run: Run) -> bool:
     return run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
 
 
-class RunSender:
-    """A thread that sends the records of the trials it is told about; use as a context manager."""
-
-    def __init__(self, run_log: RunLog) -> None:
-        self._log = run_log
-        self._earlier_runs = run_log.find_runs()
-        self._transmissions: dict[str, _Transmission] = {}
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._unsent: set[str] = set()
-        self.problem: str | None = None
-        """Why the last attempt failed, None after a success."""
-        self._thread = threading.Thread(target=self._run, name="mlflow sender", daemon=True)
-
-    def __enter__(self) -> "RunSender":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Send what is left, trying once more what failed."""
-        self._wanted.put(None)
-        self._thread.join()
-
-    def send(self, trial_ids: Sequence[str]) -> None:
-        """Send what these trials' records hold by now, soon."""
-        for trial_id in trial_ids:
-            self._wanted.put(trial_id)
-
-    @property
-    def unsent(self) -> list[str]:
-        """Trials whose records are not completely sent."""
-        return sorted(self._unsent)
-
-    def _run(self) -> None:
-        closing = False
-        while not closing:
-            closing = self._collect()
-            for trial_id in sorted(self._unsent):
-                try:
-                    self._transmit(trial_id)
-                except Exception as error:  # a server's failures have no common type, and no failure may end the thread
-                    self.problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-                    break
-                self._unsent.discard(trial_id)
-                self.problem = None
-        self._mark_interrupted()
-
-    def _mark_interrupted(self) -> None:
-        """Show runs whose trials did not end as killed, not as running for ever."""
-        for transmission in self._transmissions.values():
-            if transmission.run_id and not transmission.ended and self.problem is None:
-                self._log.client.set_terminated(transmission.run_id, status="KILLED")
-
-    def _collect(self) -> bool:
-        """Wait for something to send, then take all there is; return whether the end was asked for."""
-        closing = False
-        try:
-            wanted = self._wanted.get(timeout=RETRY_SECONDS if self._unsent else None)
-            while True:
-                if wanted is None:
-                    closing = True
-                else:
-                    self._unsent.add(wanted)
-                wanted = self._wanted.get_nowait()
-        except queue.Empty:
-            return closing
-
-    def _transmit(self, trial_id: str) -> None:
-        transmission = self._transmissions.get(trial_id)
-        if transmission is None:
-            earlier = self._earlier_runs.get(trial_id)
-            if earlier is not None and is_complete(earlier):
-                return
-            if earlier is not None:  # an attempt that did not end; its run would mix with the new one
-                self._log.client.delete_run(earlier.info.run_id)
-                del self._earlier_runs[trial_id]
-            transmission = self._transmissions[trial_id] = _Transmission(self._log, trial_id)
-        transmission.advance()
-
-
-class _Transmission:
+class Transmission:
     """How far one trial's record has been sent."""
 
     def __init__(self, run_log: RunLog, trial_id: str) -> None:
@@ -210,6 +129,11 @@ class _Transmission:
         self.start_ms: int | None = None
         self.ended = False
         self.last_metrics: dict[str, float] = {}
+
+    def mark_interrupted(self) -> None:
+        """Show a run whose trial did not end as killed, not as running for ever."""
+        if self.run_id and not self.ended:
+            self.client.set_terminated(self.run_id, status="KILLED")
 
     def advance(self) -> None:
         """Send the lines that are new. A line counts as sent once everything of it was accepted."""
@@ -299,10 +223,13 @@ class _Transmission:
             self.client.log_artifacts(self.run_id, folder)
 
 
-def finished_trials(run_log: RunLog, trial_ids: Sequence[str]) -> set[str]:
-    """Return the trials that need not be run: their record has ended, or MLflow holds them complete."""
-    recorded = {
-        trial_id for trial_id in trial_ids if read_status(run_log.folder.record_path(trial_id)) in schema.ENDED_STATUSES
+def finished_trials(run_log: RunLog, trial_ids: Sequence[str]) -> dict[str, str]:
+    """Return how the trials ended that need not be run: their record has ended, or MLflow holds them complete."""
+    found = {
+        trial_id: run.data.tags[schema.TAG_STATUS] for trial_id, run in run_log.find_runs().items() if is_complete(run)
     }
-    sent = {trial_id for trial_id, run in run_log.find_runs().items() if is_complete(run)}
-    return recorded | (sent & set(trial_ids))
+    for trial_id in trial_ids:
+        status = read_status(run_log.folder.record_path(trial_id))
+        if status is not None:
+            found[trial_id] = status
+    return {trial_id: found[trial_id] for trial_id in trial_ids if found.get(trial_id) in schema.ENDED_STATUSES}

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -11,18 +11,18 @@ from study.trial_config import TrialConfig
 from study.trial_record import StudyFolder, read_lines
 
 
-def make_summary_table(trials: Sequence[TrialConfig], folder: StudyFolder) -> Table:
+def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder) -> Table:
     """Return a table of final test errors: architecture, optimizer and dilution k down, depth across.
 
     Where several trials share a cell (learning rates, seeds), it shows the lowest; a trial that diverged or failed
-    counts only where no other trial of its cell ended well, and is named so.
+    counts only where no other trial of its cell ended well, and is named so. `statuses` is by trial_id.
     """
     cells: dict[tuple[str, str, float], dict[int, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
     for trial in trials:
         row = f"{trial.normalization}-{trial.activation}", trial.optimizer, trial.dilution
-        cells[row][trial.depth].append(_final_test_error(folder, trial))
+        cells[row][trial.depth].append(_final_test_error(statuses[trial.trial_id], folder, trial))
     depths = sorted({trial.depth for trial in trials})
-    table = Table(title="Final test error (lowest over learning rates and seeds)", title_justify="left")
+    table = Table()
     table.add_column("network", no_wrap=True)
     table.add_column("optimizer")
     table.add_column("k", justify="right")
@@ -34,13 +34,10 @@ def make_summary_table(trials: Sequence[TrialConfig], folder: StudyFolder) -> Ta
     return table
 
 
-def _final_test_error(folder: StudyFolder, trial: TrialConfig) -> tuple[float, str]:
+def _final_test_error(status: str | None, folder: StudyFolder, trial: TrialConfig) -> tuple[float, str]:
     """Return the error (infinite if the trial did not end well) and its text."""
-    error, status = math.nan, "not run"
-    for line, _ in read_lines(folder.record_path(trial.trial_id)):
-        if line["kind"] == "epoch":
-            error = line["metrics"].get(schema.TEST_ERROR, math.nan)
-            status = "unfinished"
-        elif line["kind"] == "end":
-            status = line["status"]
-    return (error, f"{error:.3f}") if status == schema.STATUS_OK else (math.inf, status)
+    lines = [line for line, _ in read_lines(folder.record_path(trial.trial_id))]
+    errors = [line["metrics"].get(schema.TEST_ERROR) for line in lines if line["kind"] == "epoch"]
+    if status == schema.STATUS_OK:
+        return (errors[-1], f"{errors[-1]:.3f}") if errors else (math.inf, "in MLflow")
+    return math.inf, status or ("unfinished" if lines else "not run")

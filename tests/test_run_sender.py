@@ -1,0 +1,90 @@
+"""The sender against a tracking server that fails in every way: nothing is forgotten, nothing else is held up."""
+
+import time
+
+import pytest
+
+from study import run_sender
+from study.run_sender import RunSender
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
+
+
+class FakeLog:
+    """Stands for the MLflow experiment: remembers what was sent, fails on demand."""
+
+    def __init__(self):
+        self.sent, self.failing, self.begun, self.interrupted = [], set(), [], []
+
+    def find_runs(self):
+        return {}
+
+    def begin_transmission(self, trial_id, earlier):
+        self.begun.append(trial_id)
+        return FakeTransmission(self, trial_id)
+
+
+class FakeTransmission:
+    def __init__(self, log, trial_id):
+        self.log, self.trial_id = log, trial_id
+
+    def advance(self):
+        if self.trial_id in self.log.failing:
+            raise ConnectionError("refused\nby the server")
+        self.log.sent.append(self.trial_id)
+
+    def mark_interrupted(self):
+        self.log.interrupted.append(self.trial_id)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(run_sender, "RETRY_SECONDS", 0.02)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_everything_is_sent_before_the_end():
+    log = FakeLog()
+    with RunSender(log) as sender:
+        sender.send(["a", "b"])
+    assert log.sent == ["a", "b"]
+    assert sender.unsent == []
+    assert sender.problem is None
+
+
+def test_one_bad_trial_holds_up_no_other():
+    log = FakeLog()
+    log.failing = {"a"}
+    with RunSender(log) as sender:
+        sender.send(["a", "b", "c"])
+    assert set(log.sent) == {"b", "c"}
+    assert sender.unsent == ["a"]
+
+
+def test_a_server_that_comes_back_gets_everything():
+    log = FakeLog()
+    log.failing = set("abcdefg")
+    with RunSender(log) as sender:
+        sender.send(list("abcdefg"))
+        wait_for(lambda: sender.problem is not None)
+        assert sender.problem == "ConnectionError: refused"
+        log.failing = set()
+        wait_for(lambda: not sender.unsent)
+        assert sender.problem is None
+    assert sorted(log.sent) == list("abcdefg")
+    assert len(log.begun) == 7  # a transmission that failed goes on, it does not begin again
+
+
+def test_a_server_that_is_down_is_not_asked_for_every_trial():
+    log = FakeLog()
+    log.failing = {str(number) for number in range(1000)}
+    with RunSender(log) as sender:
+        sender.send(sorted(log.failing))
+    assert len(log.begun) < 20
+    assert len(sender.unsent) == 1000
