@@ -4,7 +4,9 @@ Reads the parquet artifacts, which are complete; metrics are for browsing.
 """
 
 import contextlib
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
@@ -56,26 +58,28 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
 
 
 def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
-    """Open a store. Raises ValueError when it is a database file that does not exist."""
+    """Open a store. Raises ValueError when there is none, or it cannot be read."""
     uri = tracking_uri or schema.default_tracking_uri()
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith("sqlite:///") and not path.is_file():
         raise ValueError(f"tracking-uri: {uri} does not exist; run a study first, or give --tracking-uri")
-    return mlflow.MlflowClient(uri)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # every kind of store raises its own
+        reason = re.split(r"[\n(;]", str(error).strip(), maxsplit=1)[0].strip()
+        raise ValueError(f"tracking-uri: {uri} cannot be read ({reason}); check --tracking-uri") from None
+    return client
 
 
 def find_experiment(client: mlflow.MlflowClient, name: str) -> Experiment:
     """Return a study's experiment; raises ValueError, naming those that exist, when there is none."""
-    try:
-        experiment = client.get_experiment_by_name(name)
-        if experiment is not None and experiment.lifecycle_stage == "active":
-            return experiment
-        known = [
-            found.name for found in client.search_experiments(ViewType.ACTIVE_ONLY) if schema.TAG_DATA in found.tags
-        ]
-    except MlflowException as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise ValueError(f"tracking-uri: the store cannot be read ({first_line}); check --tracking-uri") from None
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "active":
+        return experiment
+    known = [found.name for found in client.search_experiments(ViewType.ACTIVE_ONLY) if schema.TAG_DATA in found.tags]
     raise ValueError(f"study: {name!r} does not exist; choose one of: {', '.join(sorted(known)) or 'none yet'}")
 
 

@@ -184,6 +184,8 @@ def test_bad_studies_and_stores(tmp_path, capsys):
     for arguments, message in (
         (["report", "demo", "--tracking-uri", uri], "does not exist; run a study first"),
         (["report", "../demo", "--tracking-uri", uri], "name: '../demo' is unusable"),
+        (["report", "demo", "--tracking-uri", "gopher://x"], "tracking-uri: gopher://x cannot be read"),
+        (["report", "demo", "--tracking-uri", "http://127.0.0.1:9"], "tracking-uri: http://127.0.0.1:9 cannot be read"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
