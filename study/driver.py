@@ -13,6 +13,7 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
+from study.environment import describe_data
 from study.packing import CPU_PACK, Pack, choose_max_pack, make_packs
 from study.plan import print_plan
 from study.progress import StudyProgress
@@ -20,7 +21,7 @@ from study.run_log import RunLog, check_tracking, finished_trials
 from study.run_sender import RunSender
 from study.summary import make_summary_table
 from study.trial_config import TrialConfig
-from study.trial_record import StudyFolder, read_error, read_status
+from study.trial_record import StudyFolder, check_same_data, read_environment, read_error, read_status
 from study.ui_view import view_link
 
 SOME_FAILED, INTERRUPTED = 1, 130
@@ -53,6 +54,7 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     dataset = prepare_data(options, console)
     for trial in trials:
         check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
+        check_same_data(folder.name, read_environment(folder.record_path(trial.trial_id)), describe_data(dataset))
     lock = FileLock(folder.path / ".driver.lock")
     try:
         lock.acquire(timeout=0)
@@ -82,7 +84,7 @@ def _run_locked(
         console.print(f"{len(recorded)} of {len(trials)} trials are finished; a run would train the rest.")
         print_plan(options.name, remaining, make_packs(remaining, options.max_pack or CPU_PACK), console)
         return 0
-    run_log = RunLog(tracking_uri, folder, dataset_tags(dataset), max(trial.epochs for trial in trials))
+    run_log = RunLog(tracking_uri, folder, describe_data(dataset), max(trial.epochs for trial in trials))
     finished = finished_trials(run_log, [trial.trial_id for trial in trials])
     remaining = [trial for trial in trials if trial.trial_id not in finished]
     console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
@@ -143,15 +145,6 @@ def prepare_data(options: StudyOptions, console: Console) -> Dataset:
         console.print(choice, style="bold black on yellow" if loud else None, highlight=False)
     with console.status("Reading the images …"):
         return load_dataset(specification, options.data_folder)
-
-
-def dataset_tags(dataset: Dataset) -> dict[str, str]:
-    """Return what MLflow says about the data, on every run and on the experiment."""
-    return {
-        schema.TAG_DATA: dataset.source,
-        schema.TAG_DATA_CHECKSUM: dataset.checksum,
-        schema.TAG_CHANCE_ERROR: f"{dataset.chance_error:g}",
-    }
 
 
 def _conclude(

@@ -1,4 +1,4 @@
-"""This process → the tags that say what code, libraries and device a number came from."""
+"""This process and its data → the tags that say what code, libraries, device and images a number came from."""
 
 import importlib.metadata
 import platform
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from study import run_log_schema as schema
+from study.datasets import Dataset
 
 RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
 
@@ -22,6 +23,15 @@ def describe_environment(device: str) -> dict[str, str]:
             continue
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
+
+
+def describe_data(dataset: Dataset) -> dict[str, str]:
+    """Return the tags that say which images a number was measured on."""
+    return {
+        schema.TAG_DATA: dataset.source,
+        schema.TAG_DATA_CHECKSUM: dataset.checksum,
+        schema.TAG_CHANCE_ERROR: f"{dataset.chance_error:g}",
+    }
 
 
 def code_revision() -> str:

@@ -25,7 +25,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
-from study.trial_record import StudyFolder, read_lines, read_status
+from study.trial_record import StudyFolder, check_same_data, read_lines, read_status
 from study.ui_view import VIEW_TAG, make_view_tag
 
 METRICS_PER_BATCH = 1000
@@ -58,17 +58,17 @@ def check_tracking(tracking_uri: str) -> None:
 class RunLog:
     """The MLflow experiment of one study."""
 
-    def __init__(self, tracking_uri: str, folder: StudyFolder, dataset_tags: Mapping[str, str], epochs: int) -> None:
+    def __init__(self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int) -> None:
         """Find or create the experiment.
 
         Raises ValueError when the study was run on other data before: its numbers would not be comparable.
         """
         self.client = mlflow.MlflowClient(tracking_uri)
-        self.folder, self.dataset_tags = folder, dict(dataset_tags)
+        self.folder = folder
         self.layer_epochs = layer_metric_epochs(epochs)
         experiment = self.client.get_experiment_by_name(folder.name)
         if experiment is None:
-            local = (folder.storage / "mlartifacts" / folder.name).resolve().as_uri()
+            local = (folder.storage / schema.ARTIFACT_FOLDER / folder.name).resolve().as_uri()
             experiment_id = self.client.create_experiment(
                 folder.name, artifact_location=local if tracking_uri.startswith("sqlite:") else None
             )
@@ -77,16 +77,10 @@ class RunLog:
             raise ValueError(
                 f"name: the experiment {folder.name!r} was deleted in MLflow; restore it or choose another"
             )
-        known = experiment.tags.get(schema.TAG_DATA_CHECKSUM)
-        if known not in (None, self.dataset_tags[schema.TAG_DATA_CHECKSUM]):
-            raise ValueError(
-                f"data: study {folder.name!r} was run on {experiment.tags.get(schema.TAG_DATA)} (checksum {known}), "
-                f"now it is {self.dataset_tags[schema.TAG_DATA]} "
-                f"({self.dataset_tags[schema.TAG_DATA_CHECKSUM]}); choose another --name"
-            )
+        check_same_data(folder.name, experiment.tags, data_tags)
         self.experiment_id = experiment.experiment_id
         tags = {
-            **self.dataset_tags,
+            **data_tags,
             schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
             VIEW_TAG: make_view_tag(self.layer_epochs),
         }
@@ -162,7 +156,6 @@ class Transmission:
                 schema.TAG_STUDY: self.log.folder.name,
                 schema.TAG_PACK_ID: line["pack_id"],
                 schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
-                **self.log.dataset_tags,
                 **line["environment"],
             }
             run = self.client.create_run(

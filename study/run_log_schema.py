@@ -97,6 +97,10 @@ ENDED_STATUSES = (STATUS_OK, STATUS_DIVERGED)
 """Statuses of trials that need not be run again."""
 
 DEFAULT_STORAGE = Path("studies")
+DATABASE_FILE = "mlflow.db"
+ARTIFACT_FOLDER = "mlartifacts"
+RESERVED_NAMES = (DATABASE_FILE, ARTIFACT_FOLDER)
+"""What lies in the storage beside the folders of studies."""
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -112,11 +116,13 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def default_tracking_uri(storage: Path = DEFAULT_STORAGE) -> str:
     """Return MLFLOW_TRACKING_URI if it is set, else a sqlite database in the storage folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(storage / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(storage / DATABASE_FILE).resolve()}"
 
 
 def check_study_name(name: str) -> str:
     """Return a name that is safe as a folder and an experiment; raises ValueError otherwise."""
+    if name in RESERVED_NAMES:
+        raise ValueError(f"name: {name!r} is taken by the storage itself; choose another")
     if not NAME_PATTERN.fullmatch(name):
         raise ValueError(f"name: {name!r} is unusable; give letters, digits, '.', '_' or '-', a letter or digit first")
     return name

@@ -26,7 +26,7 @@ from ray import tune
 
 from study import run_log_schema as schema
 from study.datasets import Dataset
-from study.environment import describe_environment
+from study.environment import describe_data, describe_environment
 from study.packing import Pack
 from study.train_loop import train_pack
 from study.trial_record import StudyFolder, TrialRecord, describe_error, end_abandoned, read_status
@@ -103,7 +103,7 @@ def run_packs(
         tune.with_parameters(train_on_worker, manifest=manifest, dataset=dataset, folder=folder, device=cluster.device),
         {"CPU": 1, "GPU": 1} if cluster.device == "cuda" else {"CPU": 1},
     )
-    callback = _ObserverCallback(manifest, folder, observer)
+    callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer)
     # Tune's own state is of no use after this sweep, and in the folder of an earlier one it would be mixed with it.
     tune_folder = folder.path / "ray"
     shutil.rmtree(tune_folder, ignore_errors=True)
@@ -141,7 +141,7 @@ def train_on_worker(
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     pack = manifest[config["pack_id"]]
-    environment = describe_environment(device)
+    environment = describe_environment(device) | describe_data(dataset)
     records = {
         trial.trial_id: TrialRecord(folder.record_path(trial.trial_id), trial, pack.pack_id, environment)
         for trial in pack.trials
@@ -168,8 +168,10 @@ def train_on_worker(
 class _ObserverCallback(tune.Callback):
     """Translates Tune's events on Ray trials into an observer's events on packs."""
 
-    def __init__(self, manifest: dict[str, Pack], folder: StudyFolder, observer: SweepObserver) -> None:
-        self.manifest, self.folder, self.observer = manifest, folder, observer
+    def __init__(
+        self, manifest: dict[str, Pack], folder: StudyFolder, data_tags: dict[str, str], observer: SweepObserver
+    ) -> None:
+        self.manifest, self.folder, self.data_tags, self.observer = manifest, folder, data_tags, observer
         self.ended: set[str] = set()
 
     def __reduce__(self) -> tuple:
@@ -196,7 +198,7 @@ class _ObserverCallback(tune.Callback):
             if status is None and not error:
                 return  # not an ending: Tune announces recoveries and interruptions as completions, too
             if status is None:
-                end_abandoned(path, member, pack.pack_id, error)
+                end_abandoned(path, member, pack.pack_id, self.data_tags, error)
                 status = schema.STATUS_FAILED
             statuses[member.trial_id] = status
         self.ended.add(pack.pack_id)

@@ -9,7 +9,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,11 @@ class TrialRecord:
             self.ended = True
 
 
-def end_abandoned(path: Path, trial: TrialConfig, pack_id: str, error: str) -> None:
+def end_abandoned(path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str], error: str) -> None:
     """End, as failed, the record that a lost worker left behind, keeping its complete lines."""
     offset = max((behind for _, behind in read_lines(path)), default=0)
     if offset == 0:
-        TrialRecord(path, trial, pack_id, {}).end(schema.STATUS_FAILED, error)
+        TrialRecord(path, trial, pack_id, environment).end(schema.STATUS_FAILED, error)
         return
     os.truncate(path, offset)
     _write_line(path, {"kind": "end", "status": schema.STATUS_FAILED, "error": error})
@@ -120,6 +120,24 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
 def read_status(path: Path) -> str | None:
     """Return how a trial ended, or None when it has not."""
     return _read_end(path).get("status")
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """Return the tags that a trial was started with; empty when there is no record."""
+    return next((line["environment"] for line, _ in read_lines(path)), {})
+
+
+def check_same_data(study: str, earlier: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise ValueError when a study was run on other images before: its numbers would not be comparable.
+
+    `earlier` and `now` are tags; a record without a checksum fits all data.
+    """
+    known, current = earlier.get(schema.TAG_DATA_CHECKSUM), now[schema.TAG_DATA_CHECKSUM]
+    if known not in (None, current):
+        raise ValueError(
+            f"data: study {study!r} was run on {earlier.get(schema.TAG_DATA)} (checksum {known}), "
+            f"now it is {now[schema.TAG_DATA]} ({current}); choose another --name"
+        )
 
 
 def read_error(path: Path) -> str:

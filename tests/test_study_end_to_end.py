@@ -153,6 +153,9 @@ def test_the_same_command_again_trains_nothing(finished, folder):
 def test_a_lost_tracking_database_is_filled_again_from_the_records(finished, folder):
     before = {run_.data.tags["trial_id"]: run_.data.metrics for run_ in runs_of(folder, "tiny")}
     study(folder, "tiny", "--tracking-uri", f"sqlite:///{folder}/other.db")
+    other_images = ("study", "run", "spaces.py:tiny", "--data", "synthetic:210")
+    refused = run(folder, *other_images, "--tracking-uri", f"sqlite:///{folder}/third.db", status=2)
+    assert "was run on synthetic:200" in refused.stderr
     tracking = mlflow.MlflowClient(f"sqlite:///{folder}/other.db")
     again = tracking.search_runs([tracking.get_experiment_by_name("tiny").experiment_id])
     assert {run_.data.tags["trial_id"]: run_.data.metrics for run_ in again} == before

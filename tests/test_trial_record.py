@@ -6,7 +6,16 @@ import pytest
 
 from study import run_log_schema as schema
 from study.train_loop import MemberEpoch
-from study.trial_record import StudyFolder, TrialRecord, end_abandoned, read_error, read_lines, read_status
+from study.trial_record import (
+    StudyFolder,
+    TrialRecord,
+    check_same_data,
+    end_abandoned,
+    read_environment,
+    read_error,
+    read_lines,
+    read_status,
+)
 
 
 @pytest.fixture
@@ -76,14 +85,14 @@ def test_an_abandoned_record_keeps_its_complete_lines(path, make_trial):
     TrialRecord(path, trial, "pack", {}).add_epoch(epoch(0))
     with path.open("a") as file:
         file.write('{"kind": "epo')
-    end_abandoned(path, trial, "pack", "the worker was lost")
+    end_abandoned(path, trial, "pack", {}, "the worker was lost")
     assert [line["kind"] for line, _ in read_lines(path)] == ["start", "epoch", "end"]
     assert read_status(path) == schema.STATUS_FAILED
     assert read_error(path) == "the worker was lost"
 
 
 def test_a_trial_that_never_began_can_be_ended(path, make_trial):
-    end_abandoned(path, make_trial(), "pack", "no worker")
+    end_abandoned(path, make_trial(), "pack", {}, "no worker")
     assert [line["kind"] for line, _ in read_lines(path)] == ["start", "end"]
 
 
@@ -96,3 +105,10 @@ def test_unwritable_storage_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"storage: cannot write to .*file/some-study \(Not a directory\)"):
         StudyFolder(tmp_path / "file", "some-study").create()
+
+
+def test_records_of_other_data_are_refused(path, make_trial):
+    TrialRecord(path, make_trial(), "pack", {"data": "images:old", "data_checksum": "123"})
+    check_same_data("some-study", read_environment(path), {"data": "images:moved", "data_checksum": "123"})
+    with pytest.raises(ValueError, match=r"was run on images:old \(checksum 123\), now it is synthetic \(456\)"):
+        check_same_data("some-study", read_environment(path), {"data": "synthetic", "data_checksum": "456"})
