@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
-        print("interrupted; nothing was started", file=sys.stderr)
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
 
 
