@@ -11,7 +11,7 @@ def demo() -> list[TrialConfig]:
         "dilution": [0, 1, 4],
         "activation": ["relu", "tanh"],
         "normalization": "batch",
-        "epochs": 5,
+        "epochs": 4,
         "train_size": 10_000,
         "test_size": 2_000,
     }
