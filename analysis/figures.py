@@ -36,12 +36,7 @@ def plot_explosion_rates(rates: pd.DataFrame) -> Figure:
     panel.hlines(rows[known], rates["low"][known], rates["high"][known], color="#0072B2", linewidth=2)
     panel.plot(rates["explosion_rate"], rows, "o", color="#0072B2", label="measured (95% interval over seeds)")
     panel.axvline(1, color="#777777", linewidth=1)
-    same = rates.nunique()
-    extra = [column for column in ("initialization", "gain", "width") if same[column] > 1]
-    labels = [
-        " ".join([row.network, f"k = {row.dilution:g}", *(str(getattr(row, name)) for name in extra)])
-        for row in rates.itertuples()
-    ]
+    labels = [f"{row.network}, k = {row.dilution:g}" for row in rates.itertuples()]
     panel.set_yticks(rows, labels)
     panel.set_ylim(-0.7, len(rates) - 0.3)
     panel.set_xlabel("explosion rate r: growth of GSC per layer")

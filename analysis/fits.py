@@ -27,13 +27,13 @@ def fit_explosion_rates(frames: StudyFrames) -> pd.DataFrame:
     are correlated, seeds are not. Trials that differ in the optimizer alone start as the same network, counted once.
     """
     rows = []
-    for architecture, growth in initial_growth(frames).groupby(ARCHITECTURE, sort=True):
+    for (network, *architecture), growth in initial_growth(frames).groupby(["network", *ARCHITECTURE], sort=True):
         by_seed = growth.groupby("seed")[["ln_growth", "layers", "ln_predicted"]].sum()
         mean, low, high = t_interval(by_seed["ln_growth"] / by_seed["layers"])
         fields = dict(zip(ARCHITECTURE, architecture, strict=True))
         rows.append(
             {
-                "network": f"{fields['normalization']}-{fields['activation']}",
+                "network": network,
                 **fields,
                 "depths": ", ".join(str(depth) for depth in sorted(growth["depth"].unique())),
                 "seeds": len(by_seed),
@@ -53,7 +53,7 @@ def initial_growth(frames: StudyFrames) -> pd.DataFrame:
     profiles = profiles.dropna(subset="log10_gsc").sort_values("layer")
     ends = profiles.groupby("run_id").agg(first=("log10_gsc", "first"), last=("log10_gsc", "last"))
     networks = frames.trials.set_index("run_id").join(ends, how="inner")
-    networks = networks.drop_duplicates([*ARCHITECTURE, "depth", "seed"]).reset_index()
+    networks = networks.drop_duplicates(["network", *ARCHITECTURE, "depth", "seed"]).reset_index()
     networks["layers"] = networks["depth"] - 2
     networks["ln_growth"] = (networks["first"] - networks["last"]) * math.log(10)
     networks["ln_predicted"] = [
@@ -65,7 +65,7 @@ def initial_growth(frames: StudyFrames) -> pd.DataFrame:
         )
         for trial in networks.itertuples()
     ]
-    return networks[[*ARCHITECTURE, "depth", "seed", "layers", "ln_growth", "ln_predicted"]]
+    return networks[["network", *ARCHITECTURE, "depth", "seed", "layers", "ln_growth", "ln_predicted"]]
 
 
 def tabulate_final_errors(frames: StudyFrames) -> pd.DataFrame:

@@ -129,7 +129,8 @@ def make_sentences(frames: StudyFrames, errors: pd.DataFrame, rates: pd.DataFram
         )
         sentences.append(
             f"Before training, the gradient explodes fastest in {fastest['network']}: its GSC grows by a factor of "
-            f"{fastest['explosion_rate']:.3f}{interval} per layer; mean-field theory says {fastest['mean_field']:.3f}."
+            f"{fastest['explosion_rate']:.3f}{interval} per layer"
+            + ("." if math.isnan(fastest["mean_field"]) else f"; mean-field theory says {fastest['mean_field']:.3f}.")
         )
     return sentences
 
@@ -165,7 +166,7 @@ def _profile_section(profiles: pd.DataFrame, folder: Path) -> Section:
     return Section(
         title,
         "GSC from each layer to the logits, in the deepest networks of the study. A straight line is an exponential "
-        "explosion; its slope is the explosion rate. Before training it does not depend on the optimizer.",
+        "explosion; its slope is the logarithm of the explosion rate. Before training, optimizers do not differ.",
         _embed(save_figure(figures.plot_gsc_by_layer(profiles), folder / "gsc_by_layer.png")),
     )
 
@@ -176,7 +177,7 @@ def _rate_section(rates: pd.DataFrame, folder: Path) -> Section:
     rows = []
     for row in rates.itertuples():
         interval = "" if math.isnan(row.low) else f"{row.low:.4f} – {row.high:.4f}"
-        numbers = [f"{row.explosion_rate:.4f}", interval, f"{row.mean_field:.4f}"]
+        numbers = [f"{row.explosion_rate:.4f}", interval, "" if math.isnan(row.mean_field) else f"{row.mean_field:.4f}"]
         rows.append([row.network, f"{row.dilution:g}", row.depths, str(row.seeds), *numbers])
     return Section(
         "Explosion rate before training",

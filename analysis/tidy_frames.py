@@ -15,13 +15,15 @@ UNFINISHED = "unfinished"
 ARCHITECTURE = ["normalization", "activation", "initialization", "gain", "width", "dilution"]
 """What the network is at every depth; with a depth and a seed it determines the initial weights."""
 
+OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
+
 TRIAL_COLUMNS = {
     "run_id": "MLflow's id",
     "trial_id": "the study's id, unique",
     "name": "short label",
     "status": "ok, diverged, failed or unfinished",
     **dict.fromkeys(schema.PARAM_TYPES, "parameter"),
-    "network": "normalization-activation, as in batch-relu",
+    "network": "normalization-activation, as in batch-relu, and whatever else differs within the study",
     "final_train_error": "after the last epoch; chance for a diverged trial; missing for a failed or unfinished one",
     "final_test_error": "likewise",
     "initial_log10_gsc": "log10 GSC(input → logits) before training",
@@ -60,7 +62,7 @@ def make_frames(
     epochs = _stack(histories, ["epoch", *schema.EPOCH_METRICS])
     layers = _stack(profiles, list(schema.LAYER_COLUMNS))
     trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
-    trials["network"] = trials["normalization"] + "-" + trials["activation"]
+    trials["network"] = name_networks(trials)
     first = epochs[epochs["epoch"] == 0].set_index("run_id")
     last = epochs.sort_values("epoch").groupby("run_id").last()
     for column, metric in (
@@ -84,6 +86,27 @@ def make_frames(
         epochs=epochs,
         layers=layers,
     )
+
+
+def name_networks(trials: pd.DataFrame) -> pd.Series:
+    """Name what is compared with what: `batch-relu`, with every other field that differs, as in `batch-relu width=50`.
+
+    Depth, dilution, optimizer, learning rate and seed have places of their own in tables and figures. A field that
+    differs between optimizers alone (momentum, say) belongs to the optimizer.
+    """
+    names = trials["normalization"] + "-" + trials["activation"]
+    for field in schema.PARAM_TYPES:
+        if field not in OWN_PLACES and trials.groupby("optimizer")[field].nunique().max() > 1:
+            names = (
+                names
+                + f" {field}="
+                + trials[field].map(lambda value: f"{value:g}" if _is_number(value) else str(value))
+            )
+    return names
+
+
+def _write_value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _parse_trial(row: dict[str, str]) -> dict[str, object]:

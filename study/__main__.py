@@ -174,7 +174,8 @@ def run_command(options: argparse.Namespace, console: Console) -> int:
     if options.max_pack is not None:
         make_packs(trials, options.max_pack)
     name = schema.check_study_name(space_name if options.name is None else options.name)
-    data = options.data or ("auto" if options.space == "demo" else "cifar10")
+    default_data = "auto" if options.space == "demo" else "cifar10"
+    data = default_data if options.data is None else options.data
     if data == "auto" and options.space != "demo":
         raise ValueError("data: 'auto' is for the demo alone; choose cifar10, images:DIR or synthetic")
 

@@ -155,8 +155,8 @@ def resolve_auto(data_folder: Path) -> tuple[str, str]:
     if problem is None:
         return "cifar10", "Data: CIFAR-10, downloaded just now."
     return "synthetic", (
-        f"DATA: SYNTHETIC IMAGES, NOT CIFAR-10 ({problem}). Errors below say nothing about CIFAR-10; "
-        f"put it into {data_folder} or use --data to study real images."
+        f"DATA: SYNTHETIC IMAGES, NOT CIFAR-10 ({problem}). Errors below say nothing about CIFAR-10. "
+        f"To study it, put cifar-10-python.tar.gz into {data_folder} and run with another --name."
     )
 
 

@@ -171,9 +171,13 @@ def _conclude(
         reason = read_error(folder.record_path(failed.trial_id)).strip().rpartition("\n")[2]
         console.print(f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)")
     console.print(f"Records: {folder.path}    MLflow: {tracking_uri}", highlight=False, soft_wrap=True)
-    if tracking_uri.startswith("sqlite:"):
+    if tracking_uri == schema.default_tracking_uri():
         console.print("Browse: make ui, then open", style="bold")
+    elif tracking_uri.startswith("sqlite:"):
+        console.print(f"Browse: mlflow ui --workers 1 --backend-store-uri {tracking_uri}, then open", soft_wrap=True)
     console.print(view_link(run_log.experiment_id, tracking_uri), highlight=False, soft_wrap=True)
+    place = "" if tracking_uri == schema.default_tracking_uri() else f" --tracking-uri {tracking_uri}"
+    console.print(f"Report: python -m analysis report {folder.name}{place}", highlight=False, soft_wrap=True)
     if sender.unsent:
         console.print(
             f"{len(sender.unsent)} trials are recorded but not in MLflow ({sender.problem}); "

@@ -103,9 +103,10 @@ def _decode_cifar10(data_folder: Path) -> DecodedSplits:
         train = cifar10(data_folder, train=True, download=True)
         test = cifar10(data_folder, train=False, download=True)
     except (OSError, RuntimeError) as error:
+        tree = data_folder / "cifar10"
+        remedy = f"use --data images:{tree}" if is_cifar10_tree(tree) else "put cifar-10-python.tar.gz there"
         raise ValueError(
-            f"data: CIFAR-10 is not in {data_folder} and cannot be downloaded ({_one_line(error)}); unpack it there, "
-            "or use --data images:DIR or synthetic"
+            f"data: CIFAR-10's archive is not in {data_folder} and cannot be downloaded ({_one_line(error)}); {remedy}"
         ) from None
     return DecodedSplits(
         classes=tuple(train.classes),
@@ -183,9 +184,10 @@ def synthetic_train_size(specification: str) -> int:
     _, _, size = specification.partition(":")
     if not size and ":" not in specification:
         return 50_000
-    if not size.isdecimal() or int(size) < 50:
+    if not size.isdecimal() or not 50 <= int(size) <= 1_000_000:
         raise ValueError(
-            f"data: {specification!r} needs a whole number of at least 50 training images, as in synthetic:5000"
+            f"data: {specification!r} needs a whole number of training images, at least 50 and at most 1000000, "
+            "as in synthetic:5000"
         )
     return int(size)
 

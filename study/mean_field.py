@@ -77,7 +77,7 @@ def squared_growth_by_layer(
     m, s = 0.0, resolve_input_gain(gain) ** 2
     growth = []
     for _ in range(depth - 2):
-        divisor = {"none": 1.0, "layer": m + s, "batch": s}[normalization]
+        divisor = {"none": 1.0, "layer": m + s, "batch": s}[normalization] or math.nan
         mean, square, slope_square = activation_moments(activation, m + s if normalization == "none" else 1.0)
         if normalization == "batch":
             next_m, next_s = mean * mean, square - mean * mean
@@ -86,7 +86,8 @@ def squared_growth_by_layer(
         next_m = skip_share * m + residual_share * g2 * next_m
         next_s = skip_share * s + residual_share * g2 * next_s
         jacobian = skip_share + residual_share * g2 * slope_square / divisor
-        growth.append(jacobian * (m + s) / (next_m + next_s))
+        # A stream that has faded below the smallest number has no growth to speak of.
+        growth.append(jacobian * (m + s) / (next_m + next_s) if next_m + next_s > 0 else math.nan)
         m, s = next_m, next_s
     return np.array(growth)
 

@@ -49,5 +49,7 @@ def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], 
         table.add_row(*map(str, shape), str(trial_count), str(len(members)), f"{flops / 1e12:.2f}", f"{share:.1%}")
     console.print(table)
     console.print(
-        f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out.", highlight=False
+        f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out; "
+        "where no train_size or test_size is given, for the 50,000 and 10,000 images of CIFAR-10.",
+        highlight=False,
     )

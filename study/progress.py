@@ -75,7 +75,7 @@ class StudyProgress:
         ]
         parts += [f"{self._count(status)} {status}" for status in (schema.STATUS_DIVERGED, schema.STATUS_FAILED)]
         if self.best is not None:
-            parts.append(f"best test error {self.best[0]:.3f} ({self.best[1]})")
+            parts.append(f"lowest test error so far {self.best[0]:.3f} ({self.best[1]})")
         if self._first_work is not None and 0.02 < share < 1:
             remaining = (time.monotonic() - self._first_work) * (1 - share) / share
             parts.append(f"about {format_duration(remaining)} left")

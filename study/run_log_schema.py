@@ -99,8 +99,8 @@ ENDED_STATUSES = (STATUS_OK, STATUS_DIVERGED)
 DEFAULT_STORAGE = Path("studies")
 DATABASE_FILE = "mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
-RESERVED_NAMES = (DATABASE_FILE, ARTIFACT_FOLDER)
-"""What lies in the storage beside the folders of studies."""
+RESERVED_NAMES = (DATABASE_FILE, ARTIFACT_FOLDER, "Default")
+"""What lies in the storage beside the folders of studies, and MLflow's own experiment."""
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -122,7 +122,7 @@ def default_tracking_uri(storage: Path = DEFAULT_STORAGE) -> str:
 def check_study_name(name: str) -> str:
     """Return a name that is safe as a folder and an experiment; raises ValueError otherwise."""
     if name in RESERVED_NAMES:
-        raise ValueError(f"name: {name!r} is taken by the storage itself; choose another")
+        raise ValueError(f"name: {name!r} is taken by the storage or by MLflow; choose another")
     if not NAME_PATTERN.fullmatch(name):
         raise ValueError(f"name: {name!r} is unusable; give letters, digits, '.', '_' or '-', a letter or digit first")
     return name

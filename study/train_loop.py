@@ -108,7 +108,7 @@ def train_epoch(
         logits = network.forward(train.standardised(rows), network.normalize_for_training)
         # The sum over members of their own means: each member's gradient is what it would be alone.
         loss = cross_entropy(logits, train.labels[rows]).mean(dim=1).sum()
-        gradients = torch.autograd.grad(loss, network.parameters)
+        gradients = torch.autograd.grad(loss, network.parameters, materialize_grads=True)  # depth 2: no hidden layer
         if step == steps - 1:
             norm, rate = gradient_norm(gradients), optimizer.learning_rates()
         optimizer.step(gradients)

@@ -196,3 +196,18 @@ def test_bad_studies_and_stores(tmp_path, capsys):
     assert "study: 'reel' does not exist; choose one of: real" in capsys.readouterr().err
     assert main(["report", "real", "--tracking-uri", uri]) == 2
     assert "no trial of 'real' has ended yet (0 are running)" in capsys.readouterr().err
+
+
+def test_what_differs_is_told_apart_and_named():
+    trials = [
+        dataclasses.replace(trial, width=width) for trial in grid(depths=[10], seeds=[0, 1]) for width in (50, 100)
+    ]
+    frames = simulate(trials)
+    assert sorted(set(frames.trials["network"])) == ["none-relu width=100", "none-relu width=50"]
+    assert tabulate_final_errors(frames)["seeds"].tolist() == [2, 2]
+    assert fit_explosion_rates(frames)["network"].tolist() == ["none-relu width=100", "none-relu width=50"]
+
+
+def test_what_differs_between_optimizers_alone_is_not_named():
+    sgd = [dataclasses.replace(trial, optimizer="sgd", momentum=0.9) for trial in grid(depths=[10])]
+    assert set(simulate(grid(depths=[10]) + sgd).trials["network"]) == {"none-relu"}

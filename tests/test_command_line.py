@@ -84,7 +84,7 @@ def test_spaces_that_do_not_exist(capsys):
         (["--epochs", "-1"], "epochs: -1 is out of range"),
         (["--name", "../elsewhere"], "name: '../elsewhere' is unusable"),
         (["--name", ""], "name: '' is unusable"),
-        (["--name", "mlflow.db"], "name: 'mlflow.db' is taken by the storage itself"),
+        (["--name", "mlflow.db"], "name: 'mlflow.db' is taken by the storage or by MLflow"),
         (["--data", "auto"], "'auto' is for the demo alone"),
         (["--data", "cifar11"], "data: 'cifar11' is unknown"),
         (["--data", "images:nowhere"], "folder nowhere does not exist"),

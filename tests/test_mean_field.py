@@ -54,3 +54,7 @@ def test_no_transition_no_rate():
 
 def test_huge_dilution_is_the_identity():
     assert predicted_explosion_rate(50, "relu", "batch", dilution=1e200) == pytest.approx(1.0)
+
+
+def test_a_stream_that_fades_away_has_no_rate():
+    assert math.isnan(predicted_explosion_rate(2000, "tanh", "none", gain=0.1))

@@ -91,6 +91,7 @@ def test_the_output_is_ours_alone(finished):
         r"9 trials: 8 ok, 1 diverged, 0 failed\.",
         r"Records: .*",
         r"Browse: make ui, then open",
+        r"Report: python -m analysis report tiny",
         r"http://127\.0\.0\.1:5000/#/experiments/1/runs\?workflowType=machine_learning&.*",
     )
     for line in finished.stdout.splitlines():

@@ -236,3 +236,11 @@ def test_gpu_agrees_with_cpu_at_the_start(make_trial, small_dataset):
     (cpu,), (gpu,) = (next(iter(train_pack([trial], small_dataset, device))) for device in ("cpu", "cuda"))
     for name in (schema.TRAIN_LOSS, schema.LOG10_GSC_TO_LOGITS):
         assert gpu.metrics[name] == pytest.approx(cpu.metrics[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_shallowest_network_trains(make_trial, small_dataset, optimizer):
+    trials = [make_trial(depth=2, optimizer=optimizer, learning_rate=0.01, dilution=k) for k in (0, 1)]
+    first, *_, last = train_pack(trials, small_dataset)
+    assert last[0].metrics[schema.TRAIN_LOSS] < first[0].metrics[schema.TRAIN_LOSS]
+    assert math.isnan(last[0].metrics[schema.EXPLOSION_RATE])
