@@ -97,11 +97,7 @@ def name_networks(trials: pd.DataFrame) -> pd.Series:
     names = trials["normalization"] + "-" + trials["activation"]
     for field in schema.PARAM_TYPES:
         if field not in OWN_PLACES and trials.groupby("optimizer")[field].nunique().max() > 1:
-            names = (
-                names
-                + f" {field}="
-                + trials[field].map(lambda value: f"{value:g}" if _is_number(value) else str(value))
-            )
+            names = names + f" {field}=" + trials[field].map(_write_value)
     return names
 
 
