@@ -73,15 +73,17 @@ def measure_gradient_scale(
 
 
 def explosion_rate(log10_gsc: torch.Tensor) -> torch.Tensor:
-    """Return r [E], the mean growth of GSC per layer between the first and the last stream state; nan below depth 3.
+    """Return r [E], the mean growth of GSC per layer between the first and the last stream state.
 
+    nan below depth 3, and where nothing arrives at one of the two ends.
     `log10_gsc` [E, D] runs over s = 0 (input) … D−1. Taking the two ends over their distance is the maximum-likelihood
     estimate when the logarithms of the layers' growths are independent.
     """
     layers = log10_gsc.shape[1] - 2
     if layers < 1:
         return torch.full_like(log10_gsc[:, 0], math.nan)
-    return 10 ** ((log10_gsc[:, 1] - log10_gsc[:, -1]) / layers)
+    growth = log10_gsc[:, 1] - log10_gsc[:, -1]
+    return torch.where(growth.isfinite(), 10 ** (growth / layers), math.nan)
 
 
 def log_norm(tensor: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ import torch
 from study.activations import ACTIVATION_FUNCTIONS
 from study.initialization import INITIALIZERS
 from study.mean_field import resolve_gain, resolve_input_gain
+from study.member_products import multiply_members
 from study.normalizations import (
     NORMALIZATION_FUNCTIONS,
     RunningStatistics,
@@ -86,17 +87,15 @@ class PackedNetwork:
         """Return logits [E, B, C]; append the stream states v_1 … v_{D−1} to `stream` when it is given."""
         input_weight, input_bias, hidden_weight, hidden_bias, output_weight, output_bias = self.parameters
         x = x.expand(self.member_count, -1, -1)
-        v = torch.baddbmm(input_bias.unsqueeze(1), x, input_weight)
-        for layer, (weight, bias) in enumerate(
-            zip(hidden_weight.unbind(1), hidden_bias.unsqueeze(2).unbind(1), strict=True)
-        ):
+        v = multiply_members(input_bias, x, input_weight)
+        for layer, (weight, bias) in enumerate(zip(hidden_weight.unbind(1), hidden_bias.unbind(1), strict=True)):
             if stream is not None:
                 stream.append(v)
-            residual = torch.baddbmm(bias, self.activate(normalize(layer, v)), weight)
+            residual = multiply_members(bias, self.activate(normalize(layer, v)), weight)
             v = self.skip_scale * v + self.residual_scale * residual
         if stream is not None:
             stream.append(v)
-        return torch.baddbmm(output_bias.unsqueeze(1), self.activate(normalize(self.depth - 2, v)), output_weight)
+        return multiply_members(output_bias, self.activate(normalize(self.depth - 2, v)), output_weight)
 
     def normalize_for_training(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the statistics of this batch and, with batch normalization, remember them."""
@@ -120,7 +119,7 @@ class PackedNetwork:
         """Return a detached copy of some members in another precision, for measurements."""
         copy = object.__new__(PackedNetwork)
         copy.depth, copy.normalization, copy.activate = self.depth, self.normalization, self.activate
-        copy.parameters = [parameter.detach()[members].to(dtype) for parameter in self.parameters]
+        copy.parameters = [parameter.detach()[members].to(dtype, copy=True) for parameter in self.parameters]
         copy.skip_scale = self.skip_scale[members].to(dtype)
         copy.residual_scale = self.residual_scale[members].to(dtype)
         copy.running = RunningStatistics(

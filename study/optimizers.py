@@ -77,8 +77,11 @@ def schedule_factor(schedule: str, progress: float) -> float:
 @torch.no_grad()
 def gradient_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the norm of each member's gradient over all of its parameters, [E]."""
-    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
-    return torch.linalg.vector_norm(norms, dim=0)
+    # Added one by one: how a reduction over the few tensors is ordered would depend on the number of members.
+    square = torch.zeros(len(gradients[0]), dtype=torch.float64, device=gradients[0].device)
+    for gradient in gradients:
+        square += torch.linalg.vector_norm(gradient.flatten(1), dim=1).to(torch.float64).square()
+    return square.sqrt().to(gradients[0].dtype)
 
 
 @torch.no_grad()

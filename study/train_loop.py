@@ -30,8 +30,8 @@ class MemberEpoch:
     """One trial at the end of one epoch (0: before training).
 
     `metrics` by the names of `run_log_schema.EPOCH_METRICS`, may be non-finite; `layers` are rows of
-    `run_log_schema.LAYER_COLUMNS`, the early probes of this epoch included; `diverged`: its parameters or losses are
-    no longer finite, and nothing follows.
+    `run_log_schema.LAYER_COLUMNS`, the early probes of this epoch included; `diverged`: its parameters, or
+    after the last epoch its losses, are no longer finite, and nothing follows.
     """
 
     trial_id: str
@@ -68,7 +68,9 @@ def train_pack(
         ):
             metrics[error], metrics[loss] = evaluate(network, split)
         finite = network.finite_members().cpu()
-        finite &= metrics[schema.TRAIN_LOSS].isfinite() & metrics[schema.TEST_LOSS].isfinite()
+        if epoch == config.epochs > 0:
+            # Earlier, running statistics that have not settled can overflow while training goes well.
+            finite &= metrics[schema.TRAIN_LOSS].isfinite() & metrics[schema.TEST_LOSS].isfinite()
         probes.append((optimizer.steps_done, probe_members(trials, network, train, optimizer.steps_done)))
         metrics |= summarise_probe(probes[-1][1])
         seconds = (time.perf_counter() - started) / len(trials)
@@ -119,7 +121,10 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(network: PackedNetwork, split: DeviceSplit) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return classification error and mean loss of each member over a whole split, float64 [E] on the CPU."""
+    """Return classification error and mean loss of each member over a whole split, float64 [E] on the CPU.
+
+    Where the loss is not finite there is no classification, and the error is nan.
+    """
     wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
     loss = torch.zeros_like(wrong)
     for start in range(0, len(split), EVALUATION_BATCH):
@@ -128,7 +133,8 @@ def evaluate(network: PackedNetwork, split: DeviceSplit) -> tuple[torch.Tensor, 
         labels = split.labels[rows].expand(network.member_count, -1)
         wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
         loss += cross_entropy(logits, labels).sum(dim=1, dtype=torch.float64)
-    return (wrong / len(split)).cpu(), (loss / len(split)).cpu()
+    error = torch.where(loss.isfinite(), wrong / len(split), math.nan)
+    return error.cpu(), (loss / len(split)).cpu()
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

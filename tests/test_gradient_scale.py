@@ -161,6 +161,8 @@ def test_explosion_rate_is_the_growth_per_layer():
     log10_gsc = torch.tensor([[9.0, 3.0, 2.0, 1.0]])
     assert explosion_rate(log10_gsc).item() == pytest.approx(10.0)
     assert explosion_rate(log10_gsc[:, :2]).isnan().all()
+    log10_gsc[0, 1] = -math.inf
+    assert explosion_rate(log10_gsc).isnan().all()
 
 
 def test_normalizations_are_all_tested_here():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
 from study.random_streams import make_generator
 from study.train_loop import epoch_order, evaluate, train_epoch, train_pack
+from study.trial_config import ACTIVATIONS, CLIPPINGS, NORMALIZATIONS, OPTIMIZERS
 
 from tests.reference import normalize, PHI  # isort: skip
 
@@ -47,6 +49,28 @@ def test_a_member_is_bitwise_the_same_alone_and_in_packs(make_trial, small_datas
         pack = others[: size - 1]
         pack.insert(place, trial)
         assert final_bytes(pack, small_dataset, trial.trial_id) == alone
+
+
+@pytest.mark.parametrize("case", range(30))
+def test_a_member_is_bitwise_the_same_at_any_shape(make_trial, small_dataset, case):
+    # Kernels are chosen by shape and alignment, so odd shapes are where a member could come to depend on its pack.
+    draw = random.Random(case)
+    shape = {
+        "depth": draw.choice([2, 3, 5]),
+        "width": draw.choice([1, 2, 3, 7, 16, 31, 33, 64, 100, 333]),
+        "batch_size": draw.choice([2, 3, 7, 16, 31, 50, 100]),
+        "test_size": draw.choice([0, 17, 64]),
+        "normalization": draw.choice(NORMALIZATIONS),
+        "activation": ACTIVATIONS[case % len(ACTIVATIONS)],
+        "optimizer": draw.choice(OPTIMIZERS),
+        "clipping": draw.choice(CLIPPINGS),
+        "probe_size": draw.choice([5, 32]),
+        "learning_rate": 1e-3,
+        "epochs": 1,
+    }
+    trials = [make_trial(**shape, seed=seed, dilution=seed % 3) for seed in range(draw.choice([2, 3, 5, 8]))]
+    trial = draw.choice(trials)
+    assert final_bytes(trials, small_dataset, trial.trial_id) == final_bytes([trial], small_dataset, trial.trial_id)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -190,6 +214,24 @@ def test_a_pack_ends_when_all_have_diverged(make_trial, small_dataset):
     epochs = list(train_pack([make_trial(optimizer="sgd", learning_rate=1e30, epochs=9)], small_dataset))
     assert len(epochs) == 2
     assert epochs[-1][0].diverged
+
+
+def test_unsettled_running_statistics_are_no_divergence(make_trial, small_dataset):
+    # With a large gain, evaluation overflows until batch normalization's running statistics have settled.
+    trial = make_trial(normalization="batch", gain=1e6, depth=9, epochs=40, batch_size=100, learning_rate=1e-2)
+    epochs = [members[0] for members in train_pack([trial], small_dataset)]
+    assert not math.isfinite(epochs[0].metrics[schema.TEST_LOSS])
+    assert math.isnan(epochs[0].metrics[schema.TEST_ERROR])
+    assert len(epochs) == 41
+    assert not epochs[-1].diverged
+    assert math.isfinite(epochs[-1].metrics[schema.TEST_LOSS])
+
+
+def test_losses_that_are_not_finite_in_the_end_are_a_divergence(make_trial, small_dataset):
+    # One step per epoch: its parameters are large but finite, and no second step shows what they do.
+    trial = make_trial(optimizer="sgd", learning_rate=1e30, epochs=1, batch_size=400)
+    *_, (last,) = train_pack([trial], small_dataset)
+    assert last.diverged
 
 
 def test_every_epoch_has_every_metric_and_layer(make_trial, small_dataset):
