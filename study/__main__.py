@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from study import run_log_schema as schema
+from study.interruption import treat_sigterm_as_ctrl_c
 from study.packing import CPU_PACK, GPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
 from study.trial_config import (
@@ -21,6 +22,7 @@ from study.trial_config import (
     NAMED_GAINS,
     NORMALIZATIONS,
     TrialConfig,
+    one_line,
     unknown_name,
 )
 
@@ -32,11 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     console = Console()
+    treat_sigterm_as_ctrl_c()
     try:
         return options.command(options, console)
     except ValueError as error:
         # Everything that is wrong with what the user asked for is a ValueError of one line, raised before Ray starts.
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
@@ -57,12 +60,16 @@ def make_parser() -> argparse.ArgumentParser:
         "if it is at hand or quick to fetch, else synthetic images (default: cifar10)",
     )
     run.add_argument(
-        "--data-folder", type=Path, default=Path("data"), help="downloads and caches (default: %(default)s)"
+        "--data-folder", type=_folder, default=Path("data"), help="downloads and caches (default: %(default)s)"
     )
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any")
-    run.add_argument("--storage", type=Path, default=schema.DEFAULT_STORAGE, help="records (default: %(default)s)")
-    run.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, or sqlite in the storage)")
-    run.add_argument("--address", help="an existing Ray cluster, as for ray.init (default: Ray on this machine)")
+    run.add_argument("--storage", type=_folder, default=schema.DEFAULT_STORAGE, help="records (default: %(default)s)")
+    run.add_argument(
+        "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI, or sqlite in the storage)"
+    )
+    run.add_argument(
+        "--address", type=_text, help="an existing Ray cluster, as for ray.init (default: Ray on this machine)"
+    )
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
     run.set_defaults(command=run_command)
 
@@ -86,6 +93,16 @@ def make_parser() -> argparse.ArgumentParser:
     gsc.add_argument("--format", choices=("table", "json"), default="table")
     gsc.set_defaults(command=gsc_command)
     return parser
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise argparse.ArgumentTypeError("is empty; give a value or leave the option out")
+    return value
+
+
+def _folder(value: str) -> Path:
+    return Path(_text(value))
 
 
 def _number_or_name(text: str) -> float | str:
@@ -121,12 +138,11 @@ def load_space(space: str) -> tuple[str, list[TrialConfig]]:
     try:
         trials = function()
     except ValueError as error:
-        raise ValueError(f"{error} (in space {space})") from None
-    except Exception as error:  # whatever the user's function raises is a fault of the space
+        raise ValueError(f"{one_line(error)} (in space {space})") from None
+    except (Exception, SystemExit) as error:  # whatever the user's function raises is a fault of the space
         place = traceback.extract_tb(error.__traceback__)[-1]
-        raise ValueError(
-            f"space: {space} raised {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
-        ) from None
+        at = f"{Path(place.filename).name}, line {place.lineno}"
+        raise ValueError(f"space: {space} raised {type(error).__name__}: {one_line(error)} ({at})") from None
     if not isinstance(trials, list) or not all(isinstance(trial, TrialConfig) for trial in trials):
         raise ValueError(f"space: {space} returned no list of TrialConfig; let it return one")
     return schema.check_study_name(function_name), trials
@@ -135,14 +151,16 @@ def load_space(space: str) -> tuple[str, list[TrialConfig]]:
 def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialConfig]]:
     if not path.is_file():
         raise ValueError(f"space: file {path} does not exist; give path/to/file.py:function")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    # The prefix keeps a file from replacing a module of the same name.
+    specification = importlib.util.spec_from_file_location(f"space_file_{path.stem}", path)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is a fault of the space
-        raise ValueError(f"space: {path} cannot be imported ({type(error).__name__}: {error})") from None
+    except (Exception, SystemExit) as error:  # whatever the user's file raises is a fault of the space
+        raise ValueError(f"space: {path} cannot be imported ({type(error).__name__}: {one_line(error)})") from None
     function = getattr(module, function_name, None)
     if not callable(function):
         functions = tuple(name for name, value in vars(module).items() if callable(value) and not name.startswith("_"))

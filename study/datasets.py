@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -22,11 +21,10 @@ import torch
 from study import image_sources
 from study.image_sources import DecodedSplits
 
-DATA_SPECIFICATIONS = ("cifar10", "images:DIR", "synthetic", "synthetic:N", "auto")
 ORDER_SEED = 0
 """Subsets are the same in every trial, so that trials differ in what is studied and in nothing else."""
 
-CACHE_FORMAT = "balanced order, version 1"
+CACHE_FORMAT = "stratified order, version 2"
 """Part of a cache's name: change it with the order or content of what is cached."""
 
 
@@ -34,7 +32,8 @@ CACHE_FORMAT = "balanced order, version 1"
 class Dataset:
     """Images in memory; a split is a pair of uint8 images [N, 3072] (channels first) and int64 labels [N].
 
-    The first n rows of a split are a class-balanced random subset, for every n, so a subset is a view.
+    The first n rows of a split are a random subset that is stratified (each class has its share), for every n, so a
+    subset is a view.
     `mean` and `std` are per channel, of the full training split, in units of 1 = white. `checksum` is 16 hexadecimal
     digits over everything above, the same on every machine.
     """
@@ -51,8 +50,8 @@ class Dataset:
 
     @property
     def chance_error(self) -> float:
-        """Error of a guess: 0.9 with ten balanced classes."""
-        return 1 - 1 / len(self.classes)
+        """Error of always guessing the most frequent training class: 0.9 with ten equally frequent ones."""
+        return float(1 - np.bincount(self.train_labels).max() / len(self.train_labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,15 +91,15 @@ def make_device_split(dataset: Dataset, split: str, size: int, device: torch.dev
         )
 
 
-def balanced_order(labels: np.ndarray) -> np.ndarray:
-    """Return a seeded order of all rows in which every beginning holds the classes equally often, as far as it can."""
+def stratified_order(labels: np.ndarray) -> np.ndarray:
+    """Return a seeded order of all rows in which every beginning holds each class in its share of the whole."""
     shuffled = np.random.default_rng(ORDER_SEED).permutation(len(labels))
-    # The rank of each image within its class: taking the lowest ranks first takes the classes in turn.
-    rank = np.empty(len(labels), dtype=np.int64)
+    # Where each image lies within its class, from 0 to 1: taking the lowest places first takes the classes in step.
+    place = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
-        rank[members] = np.arange(len(members))
-    return np.lexsort((labels, rank))
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.lexsort((labels, place))
 
 
 def check_sizes(dataset: Dataset, train_size: int, test_size: int, batch_size: int, probe_size: int) -> None:
@@ -123,7 +122,7 @@ def load_dataset(specification: str, data_folder: Path) -> Dataset:
     """Load a data set, from the cache if it is there and whole.
 
     Args:
-        specification: one of DATA_SPECIFICATIONS except `auto`, which `resolve_auto` turns into one of the others.
+        specification: `cifar10`, `images:DIR`, `synthetic` or `synthetic:N`; `resolve_auto` turns `auto` into one.
         data_folder: where downloads and caches lie; made when missing.
 
     Raises:
@@ -134,7 +133,7 @@ def load_dataset(specification: str, data_folder: Path) -> Dataset:
     with locked(cache):
         cached = _read_cache(cache)
         if cached is None:
-            splits = _in_balanced_order(image_sources.decode(specification, data_folder))
+            splits = _in_stratified_order(image_sources.decode(specification, data_folder))
             cached = splits, _checksum(splits)
             _write_cache(cache, *cached)
     return _describe(specification, *cached)
@@ -151,6 +150,8 @@ def resolve_auto(data_folder: Path) -> tuple[str, str]:
     if image_sources.is_cifar10_tree(tree):
         return f"images:{tree}", f"Data: CIFAR-10 as image files, found in {tree}."
     with locked(data_folder / "cifar10-download"):
+        if image_sources.cifar10_is_on_disk(data_folder):  # fetched by another process meanwhile
+            return "cifar10", "Data: CIFAR-10, found on disk."
         problem = image_sources.fetch_cifar10_quickly(data_folder)
     if problem is None:
         return "cifar10", "Data: CIFAR-10, downloaded just now."
@@ -200,8 +201,8 @@ def _describe(source: str, splits: DecodedSplits, checksum: str) -> Dataset:
     )
 
 
-def _in_balanced_order(splits: DecodedSplits) -> DecodedSplits:
-    train, test = balanced_order(splits.train_labels), balanced_order(splits.test_labels)
+def _in_stratified_order(splits: DecodedSplits) -> DecodedSplits:
+    train, test = stratified_order(splits.train_labels), stratified_order(splits.test_labels)
     return DecodedSplits(
         classes=splits.classes,
         train_images=splits.train_images[train],
@@ -238,17 +239,22 @@ def _read_cache(path: Path) -> tuple[DecodedSplits, str] | None:
 
 
 def _write_cache(path: Path, splits: DecodedSplits, checksum: str) -> None:
-    """Write beside the target, then rename: a reader sees the whole file or none."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        np.savez(
-            part,
-            classes=np.array(splits.classes),
-            train_images=splits.train_images,
-            train_labels=splits.train_labels,
-            test_images=splits.test_images,
-            test_labels=splits.test_labels,
-            checksum=np.array(checksum),
-        )
-        part.flush()
-        os.fsync(part.fileno())
-    Path(part.name).replace(path)
+    """Write beside the target, then rename: a reader sees the whole file or none. Called with the lock held."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            np.savez(
+                file,
+                classes=np.array(splits.classes),
+                train_images=splits.train_images,
+                train_labels=splits.train_labels,
+                test_images=splits.test_images,
+                test_labels=splits.test_labels,
+                checksum=np.array(checksum),
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ValueError(f"data folder: cannot write {path} ({error.strerror}); choose another one") from None

@@ -48,13 +48,20 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     Raises ValueError, before Ray starts, for whatever is wrong with the request.
     """
     folder = StudyFolder(options.storage.resolve(), options.name)
-    folder.create()
     tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
-    check_tracking(tracking_uri)
-    dataset = prepare_data(options, console)
-    for trial in trials:
+    if not options.dry_run:
+        folder.create()
+        with FileLock(folder.storage / ".tracking.lock"):  # two drivers that make a database at once spoil it
+            check_tracking(tracking_uri)
+    recorded = [read_environment(folder.record_path(trial.trial_id)) for trial in trials]
+    begun_on = next((environment[schema.TAG_DATA] for environment in recorded if schema.TAG_DATA in environment), None)
+    dataset = prepare_data(options, begun_on, console)
+    for trial, environment in zip(trials, recorded, strict=True):
         check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
-        check_same_data(folder.name, read_environment(folder.record_path(trial.trial_id)), describe_data(dataset))
+        check_same_data(folder.name, environment, describe_data(dataset))
+    if options.dry_run:
+        _print_dry_run(options, trials, folder, console)
+        return 0
     lock = FileLock(folder.path / ".driver.lock")
     try:
         lock.acquire(timeout=0)
@@ -68,6 +75,16 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
         lock.release()
 
 
+def _print_dry_run(options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, console: Console) -> None:
+    """Print what a run would do; writes nothing."""
+    remaining = [
+        trial for trial in trials if read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES
+    ]
+    finished = len(trials) - len(remaining)
+    console.print(f"{finished} of {len(trials)} trials are finished; a run would train the rest.", highlight=False)
+    print_plan(options.name, remaining, make_packs(remaining, options.max_pack or CPU_PACK), console)
+
+
 def _run_locked(
     options: StudyOptions,
     trials: Sequence[TrialConfig],
@@ -76,14 +93,6 @@ def _run_locked(
     tracking_uri: str,
     console: Console,
 ) -> int:
-    if options.dry_run:
-        recorded = [
-            trial for trial in trials if read_status(folder.record_path(trial.trial_id)) in schema.ENDED_STATUSES
-        ]
-        remaining = [trial for trial in trials if trial not in recorded]
-        console.print(f"{len(recorded)} of {len(trials)} trials are finished; a run would train the rest.")
-        print_plan(options.name, remaining, make_packs(remaining, options.max_pack or CPU_PACK), console)
-        return 0
     run_log = RunLog(tracking_uri, folder, describe_data(dataset), max(trial.epochs for trial in trials))
     finished = finished_trials(run_log, [trial.trial_id for trial in trials])
     remaining = [trial for trial in trials if trial.trial_id not in finished]
@@ -136,13 +145,17 @@ class _Observer:
         self.sender.send(self.members[pack_id])
 
 
-def prepare_data(options: StudyOptions, console: Console) -> Dataset:
-    """Load the data set that was asked for, saying what `auto` chose."""
+def prepare_data(options: StudyOptions, begun_on: str | None, console: Console) -> Dataset:
+    """Load the data set that was asked for, saying what `auto` chose; `begun_on` is what the study has begun on."""
     specification = options.data
     if specification == "auto":
-        specification, choice = resolve_auto(options.data_folder)
+        if begun_on is None:
+            specification, choice = resolve_auto(options.data_folder)
+        else:
+            specification = begun_on
+            choice = f"Data: {begun_on}, as this study was begun; with another --name it is chosen anew."
         loud = specification == "synthetic"
-        console.print(choice, style="bold black on yellow" if loud else None, highlight=False)
+        console.print(choice, style="bold black on yellow" if loud else None, highlight=False, markup=False)
     with console.status("Reading the images …"):
         return load_dataset(specification, options.data_folder)
 
@@ -169,20 +182,28 @@ def _conclude(
     if schema.STATUS_FAILED in endings:
         failed = next(trial for trial in trials if statuses[trial.trial_id] == schema.STATUS_FAILED)
         reason = read_error(folder.record_path(failed.trial_id)).strip().rpartition("\n")[2]
-        console.print(f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)")
-    console.print(f"Records: {folder.path}    MLflow: {tracking_uri}", highlight=False, soft_wrap=True)
-    if tracking_uri == schema.default_tracking_uri():
+        console.print(
+            f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)", markup=False
+        )
+    shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
+    console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
+    # `make ui` and the analysis look there, whatever is set in this terminal alone.
+    at_home = tracking_uri == schema.home_tracking_uri()
+    if at_home:
         console.print("Browse: make ui, then open", style="bold")
     elif tracking_uri.startswith("sqlite:"):
-        console.print(f"Browse: mlflow ui --workers 1 --backend-store-uri {tracking_uri}, then open", soft_wrap=True)
-    console.print(view_link(run_log.experiment_id, tracking_uri), highlight=False, soft_wrap=True)
-    place = "" if tracking_uri == schema.default_tracking_uri() else f" --tracking-uri {tracking_uri}"
-    console.print(f"Report: python -m analysis report {folder.name}{place}", highlight=False, soft_wrap=True)
+        server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
+        console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
+    console.print(view_link(run_log.experiment_id, shown_uri), highlight=False, markup=False, soft_wrap=True)
+    place = "" if at_home else f" --tracking-uri {shown_uri}"
+    report = f"Report: python -m analysis report {folder.name}{place}"
+    console.print(report, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:
         console.print(
             f"{len(sender.unsent)} trials are recorded but not in MLflow ({sender.problem}); "
             "run the same command again to send them.",
             style="yellow",
+            markup=False,
         )
     if not came_to_end:
         console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")

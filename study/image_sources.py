@@ -6,6 +6,7 @@ cached under it. torchvision is imported only where it is used.
 
 import dataclasses
 import hashlib
+import http.client
 import os
 import time
 import urllib.request
@@ -64,9 +65,19 @@ def decode(specification: str, data_folder: Path) -> DecodedSplits:
 
 
 def cifar10_is_on_disk(data_folder: Path) -> bool:
-    """Say whether torchvision's CIFAR-10, or its archive, is in the data folder."""
+    """Say whether torchvision's CIFAR-10, or its archive, is in the data folder, whole."""
     cifar10 = import_torchvision_datasets().CIFAR10
-    return (data_folder / cifar10.base_folder).is_dir() or (data_folder / cifar10.filename).is_file()
+    if _has_checksum(data_folder / cifar10.filename, cifar10.tgz_md5):
+        return True
+    batches = [*cifar10.train_list, *cifar10.test_list]
+    return all(_has_checksum(data_folder / cifar10.base_folder / name, md5) for name, md5 in batches)
+
+
+def _has_checksum(path: Path, md5: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == md5
 
 
 def is_cifar10_tree(tree: Path) -> bool:
@@ -75,23 +86,22 @@ def is_cifar10_tree(tree: Path) -> bool:
 
 
 def fetch_cifar10_quickly(data_folder: Path) -> str | None:
-    """Download the archive if that takes no more than seconds; return what was in the way, or None on success.
-
-    torchvision checks the archive's checksum when it is loaded.
-    """
+    """Download the archive if that takes no more than seconds; return what was in the way, or None on success."""
     cifar10 = import_torchvision_datasets().CIFAR10
     data_folder.mkdir(parents=True, exist_ok=True)
     target, part = data_folder / cifar10.filename, data_folder / (cifar10.filename + ".part")
     deadline = time.monotonic() + FETCH_SECONDS
     try:
         with urllib.request.urlopen(cifar10.url, timeout=CONNECT_SECONDS) as answer, part.open("wb") as file:
-            while chunk := answer.read(1 << 20):
+            while chunk := answer.read1(1 << 20):  # what has come, so that a slow answer cannot outlast the deadline
                 file.write(chunk)
                 if time.monotonic() > deadline:
                     return f"the download would take longer than {FETCH_SECONDS:.0f} s"
+        if not _has_checksum(part, cifar10.tgz_md5):
+            return "the download is damaged"
         part.replace(target)
-    except OSError as error:
-        return f"{cifar10.url} cannot be reached: {getattr(error, 'reason', error)}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{cifar10.url} cannot be reached: {getattr(error, 'reason', None) or _one_line(error)}"
     finally:
         part.unlink(missing_ok=True)
     return None
@@ -132,13 +142,18 @@ def _existing_tree(specification: str) -> Path:
 
 
 def _tree_fingerprint(tree: Path) -> str:
-    """Hash names, sizes and modification times of all files below a folder."""
+    """Hash names, sizes and modification times of all files below a folder, behind links, too."""
     digest = hashlib.sha256(str(tree).encode())
-    for folder, subfolders, files in os.walk(tree):
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(tree, followlinks=True):
+        if os.path.realpath(folder) in visited:  # a link to a folder above
+            subfolders.clear()
+        visited.add(os.path.realpath(folder))
         subfolders.sort()
         for file in sorted(files):
-            status = (Path(folder) / file).stat()
-            digest.update(f"{folder}/{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+            path = Path(folder) / file
+            status = path.stat() if path.exists() else path.lstat()  # decoding will name a link that leads nowhere
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -166,7 +181,7 @@ def _decode_split(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray
         try:
             image = found.loader(path)
             image = image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE))
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # every format's decoder raises its own
             raise ValueError(f"data: image {path} is broken ({_one_line(error)}); replace or remove it") from None
         images[row] = np.asarray(image).transpose(2, 0, 1).reshape(-1)
     return tuple(found.classes), images, np.asarray(found.targets, dtype=np.int64)

@@ -4,6 +4,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -31,25 +32,26 @@ def adjust_trials(trials: Sequence[TrialConfig], epochs: int | None, limit: int 
 def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], console: Console) -> None:
     """Print how many trials and packs there are, of which shapes, and the arithmetic to come."""
     console.print(f"Study {name}: {len(trials)} trials in {len(packs)} packs.", highlight=False)
-    table = Table()
-    for heading in ("network", "depth", "width", "optimizer", "epochs"):
-        table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading == "network")
-    for heading in ("trials", "packs", "TFLOP", "share"):
-        table.add_column(heading, justify="right")
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("network", "depth", "width", "optimizer", "epochs", "trials", "packs", "TFLOP"):
+        table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=True)
     shapes: dict[tuple, list[Pack]] = defaultdict(list)
     for pack in packs:
         first = pack.trials[0]
-        network = f"{first.normalization}-{first.activation}"
-        shapes[network, first.depth, first.width, first.optimizer, first.epochs].append(pack)
+        shapes[f"{first.normalization}-{first.activation}", first.width, first.optimizer, first.epochs].append(pack)
     total = sum(map(training_flops, trials))
-    for shape, members in sorted(shapes.items()):
+    for (network, *shape), members in sorted(shapes.items()):
         flops = sum(training_flops(trial) for pack in members for trial in pack.trials)
         trial_count = sum(len(pack.trials) for pack in members)
-        share = flops / total if total else 0
-        table.add_row(*map(str, shape), str(trial_count), str(len(members)), f"{flops / 1e12:.2f}", f"{share:.1%}")
+        depths = _write_range(sorted({pack.trials[0].depth for pack in members}))
+        table.add_row(network, depths, *map(str, shape), str(trial_count), str(len(members)), f"{flops / 1e12:.2f}")
     console.print(table)
     console.print(
         f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out; "
         "where no train_size or test_size is given, for the 50,000 and 10,000 images of CIFAR-10.",
         highlight=False,
     )
+
+
+def _write_range(depths: list[int]) -> str:
+    return ", ".join(map(str, depths)) if len(depths) <= 2 else f"{depths[0]} … {depths[-1]}"

@@ -3,13 +3,16 @@
 Everything sent is read back from the records, with their timestamps, so that sending again changes nothing.
 """
 
+import http.client
 import json
 import logging
 import os
 import tempfile
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +25,61 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import mlflow
 import pandas as pd
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
+from study.trial_config import one_line
 from study.trial_record import StudyFolder, check_same_data, read_lines, read_status
 from study.ui_view import VIEW_TAG, make_view_tag
 
 METRICS_PER_BATCH = 1000
+CHECK_SECONDS = 30.0
 
 
 def check_tracking(tracking_uri: str) -> None:
     """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
+    shown = schema.without_secrets(tracking_uri, tracking_uri)
     if tracking_uri.startswith(("http://", "https://")):
-        try:
-            with urllib.request.urlopen(tracking_uri.rstrip("/") + "/health", timeout=5):
-                return
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise ValueError(
-                f"tracking-uri: {tracking_uri} does not answer ({reason}); start the server or give another one"
-            ) from None
+        _check_server(tracking_uri, shown)
     if tracking_uri.startswith("sqlite:///"):
-        path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+        path = schema.sqlite_path(tracking_uri)
         if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    problem: list[str] = ["no answer within seconds"]
+
+    def look() -> None:
+        try:
+            mlflow.MlflowClient(tracking_uri).search_experiments(max_results=1)
+            problem.clear()
+        except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
+            problem[0] = one_line(error)
+
+    # Databases have no common time limit, so the driver goes on without the thread that waits for one.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(CHECK_SECONDS)
+    if problem:
+        reason = schema.without_secrets(problem[0], tracking_uri)
+        raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
+
+
+def _check_server(tracking_uri: str, shown: str) -> None:
+    """Look whether anything answers, without MLflow's patience; a server that asks for a password does answer."""
     try:
-        mlflow.MlflowClient(tracking_uri).search_experiments(max_results=1)
-    except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
-        first_line = str(error).strip().partition("\n")[0]
-        raise ValueError(f"tracking-uri: {tracking_uri} cannot be used ({first_line}); give another one") from None
+        parts = urllib.parse.urlsplit(tracking_uri.rstrip("/") + "/health")
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # urllib takes no password there
+        with urllib.request.urlopen(address, timeout=5):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return
+        reason: object = error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or one_line(error)
+    raise ValueError(f"tracking-uri: {shown} does not answer ({reason}); start the server or give another one")
 
 
 class RunLog:
@@ -61,9 +88,11 @@ class RunLog:
     def __init__(self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int) -> None:
         """Find or create the experiment.
 
-        Raises ValueError when the study was run on other data before: its numbers would not be comparable.
+        Raises ValueError when the study was run on other data before, so that its numbers would not be comparable, or
+        when its records lie in another storage, whose driver would take this one's runs for its own.
         """
         self.client = mlflow.MlflowClient(tracking_uri)
+        self.tracking_uri = tracking_uri
         self.folder = folder
         self.layer_epochs = layer_metric_epochs(epochs)
         experiment = self.client.get_experiment_by_name(folder.name)
@@ -78,9 +107,16 @@ class RunLog:
                 f"name: the experiment {folder.name!r} was deleted in MLflow; restore it or choose another"
             )
         check_same_data(folder.name, experiment.tags, data_tags)
+        key = folder.make_key()
+        if experiment.tags.get(schema.TAG_STUDY_KEY, key) != key:
+            raise ValueError(
+                f"name: study {folder.name!r} in this MLflow store has its records in another storage, not in "
+                f"{folder.storage}; give that --storage, or choose another --name"
+            )
         self.experiment_id = experiment.experiment_id
         tags = {
             **data_tags,
+            schema.TAG_STUDY_KEY: key,
             schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
             VIEW_TAG: make_view_tag(self.layer_epochs),
         }
@@ -88,23 +124,42 @@ class RunLog:
             self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def find_runs(self) -> dict[str, Run]:
-        """Return the newest active run of each trial."""
+        """Return the run of each trial, a complete one if there is one, and drop all others."""
         runs: dict[str, Run] = {}
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
-            )
-            runs |= {run.data.tags[schema.TAG_TRIAL_ID]: run for run in page if schema.TAG_TRIAL_ID in run.data.tags}
-            token = page.token
-            if not token:
-                return runs
+        for run in search_runs(self.client, self.experiment_id):
+            trial_id = run.data.tags.get(schema.TAG_TRIAL_ID)
+            if trial_id is None:
+                continue
+            rival = runs.setdefault(trial_id, run)
+            if rival is not run:
+                kept, dropped = (run, rival) if is_complete(run) and not is_complete(rival) else (rival, run)
+                self.client.delete_run(dropped.info.run_id)
+                runs[trial_id] = kept
+        return runs
 
-    def begin_transmission(self, trial_id: str, earlier: Run | None) -> "Transmission":
-        """Prepare to send a trial's record into a run of its own; drops the run of an earlier attempt."""
-        if earlier is not None:
-            self.client.delete_run(earlier.info.run_id)
+    def without_secrets(self, text: str) -> str:
+        """Return a text to print, without the password of this store."""
+        return schema.without_secrets(text, self.tracking_uri)
+
+    def begin_transmission(self, trial_id: str) -> "Transmission":
+        """Prepare to send a trial's record."""
         return Transmission(self, trial_id)
+
+    def drop_runs(self, trial_id: str) -> None:
+        """Delete whatever runs a trial has: of earlier attempts, or made by a request whose answer was lost."""
+        for run in search_runs(self.client, self.experiment_id, f"tags.{schema.TAG_TRIAL_ID} = '{trial_id}'"):
+            self.client.delete_run(run.info.run_id)
+
+
+def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
+    """Yield the active runs of an experiment, page by page, the newest first."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], filter_string, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def is_complete(run: Run) -> bool:
@@ -113,14 +168,14 @@ def is_complete(run: Run) -> bool:
 
 
 class Transmission:
-    """How far one trial's record has been sent."""
+    """How far one trial's record has been sent into a run of its own."""
 
     def __init__(self, run_log: RunLog, trial_id: str) -> None:
         self.log, self.client = run_log, run_log.client
         self.path = run_log.folder.record_path(trial_id)
         self.run_id = ""
         self.offset = 0
-        self.start_ms: int | None = None
+        self.attempt: str | None = None
         self.ended = False
         self.last_metrics: dict[str, float] = {}
 
@@ -131,26 +186,34 @@ class Transmission:
 
     def advance(self) -> None:
         """Send the lines that are new. A line counts as sent once everything of it was accepted."""
-        self._begin_again_if_replaced()
-        for line, offset in read_lines(self.path, self.offset):
-            if line["kind"] == "start":
-                self._start(line)
-            elif line["kind"] == "epoch":
-                self._send_epoch(line)
-            else:
-                self._end(line)
-            self.offset = offset
+        attempt = next((line["attempt"] for line, _ in read_lines(self.path)), None)
+        if attempt != self.attempt:
+            # The first attempt, or the record was written anew because a lost worker's pack was started again.
+            self.attempt, self.run_id, self.offset, self.ended = attempt, "", 0, False
+        try:
+            for line, offset in read_lines(self.path, self.offset):
+                if line["kind"] == "start":
+                    self._start(line)
+                elif line["kind"] == "epoch":
+                    self._send_epoch(line)
+                else:
+                    self._end(line)
+                self.offset = offset
+        except MlflowException:
+            if self._was_deleted():
+                self.attempt = None
+            raise
 
-    def _begin_again_if_replaced(self) -> None:
-        """Drop the run when the record was written anew, because a lost worker's pack was started again."""
-        start_ms = next((line["time_ms"] for line, _ in read_lines(self.path)), None)
-        if self.run_id and start_ms != self.start_ms:
-            self.client.delete_run(self.run_id)
-            self.run_id, self.offset, self.ended = "", 0, False
-        self.start_ms = start_ms
+    def _was_deleted(self) -> bool:
+        """Say whether somebody has deleted the run meanwhile; the next attempt then makes a new one."""
+        try:
+            return bool(self.run_id) and self.client.get_run(self.run_id).info.lifecycle_stage == "deleted"
+        except MlflowException as error:
+            return error.error_code == "RESOURCE_DOES_NOT_EXIST"
 
     def _start(self, line: dict[str, Any]) -> None:
         if not self.run_id:
+            self.log.drop_runs(line["trial_id"])
             tags = {
                 schema.TAG_TRIAL_ID: line["trial_id"],
                 schema.TAG_STUDY: self.log.folder.name,

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from study.trial_config import TrialConfig
 
@@ -78,6 +79,7 @@ CONFIG_FILE = "config.json"
 GSC_FIGURE = "gsc.png"
 
 TAG_TRIAL_ID = "trial_id"
+TAG_STUDY_KEY = "study_key"
 TAG_STUDY = "study"
 TAG_PACK_ID = "pack_id"
 TAG_STATUS = "status"
@@ -116,7 +118,36 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def default_tracking_uri(storage: Path = DEFAULT_STORAGE) -> str:
     """Return MLFLOW_TRACKING_URI if it is set, else a sqlite database in the storage folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(storage / DATABASE_FILE).resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or home_tracking_uri(storage)
+
+
+def home_tracking_uri(storage: Path = DEFAULT_STORAGE) -> str:
+    """Return the URI of the sqlite database in a storage folder."""
+    return f"sqlite:///{(storage / DATABASE_FILE).resolve()}"
+
+
+def sqlite_path(tracking_uri: str) -> Path:
+    """Return the file of a `sqlite:///` URI."""
+    return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def without_secrets(text: str, tracking_uri: str) -> str:
+    """Return a text to print with the tracking URI's password and query, if it holds them, replaced by `***`."""
+    try:
+        parts = urlsplit(tracking_uri)
+    except ValueError:
+        return text
+    public = tracking_uri
+    if "@" in parts.netloc:
+        user, _, host = parts.netloc.rpartition("@")
+        public = public.replace(parts.netloc, f"{user.partition(':')[0]}:***@{host}" if ":" in user else f"***@{host}")
+    if parts.query:
+        public = public.replace(f"?{parts.query}", "?***")
+    text = text.replace(tracking_uri, public)
+    for secret in (parts.password or "", unquote(parts.password or "")):
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
+    return text
 
 
 def check_study_name(name: str) -> str:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from study.run_log import RunLog, Transmission, is_complete
+from study.trial_config import one_line
 
 RETRY_SECONDS = 5.0
 FAILURES_IN_A_ROW = 3
@@ -77,7 +78,7 @@ class RunSender:
                 self._transmit(trial_id)
             except Exception as error:  # a server's failures have no common type, and none may end the thread
                 self._unsent[trial_id] = None
-                self.problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                self.problem = f"{type(error).__name__}: {self._log.without_secrets(one_line(error))}"
                 failures += 1
                 if failures == FAILURES_IN_A_ROW:
                     return
@@ -89,5 +90,5 @@ class RunSender:
         if earlier is not None and is_complete(earlier):
             return
         if trial_id not in self._transmissions:
-            self._transmissions[trial_id] = self._log.begin_transmission(trial_id, earlier)
+            self._transmissions[trial_id] = self._log.begin_transmission(trial_id)
         self._transmissions[trial_id].advance()

@@ -6,6 +6,7 @@ records in the study's storage (which all nodes share), and resuming is a new sw
 
 import dataclasses
 import logging
+import math
 import os
 import shutil
 import warnings
@@ -27,9 +28,10 @@ from ray import tune
 from study import run_log_schema as schema
 from study.datasets import Dataset
 from study.environment import describe_data, describe_environment
+from study.interruption import treat_sigterm_as_ctrl_c
 from study.packing import Pack
-from study.train_loop import train_pack
-from study.trial_record import StudyFolder, TrialRecord, describe_error, end_abandoned, read_status
+from study.train_loop import MemberEpoch, train_pack
+from study.trial_record import StudyFolder, TrialRecord, describe_error, end_as_failed, read_status
 
 RESTARTS_AFTER_LOSS = 2
 """How often a pack is started again after its worker or node was lost."""
@@ -47,7 +49,7 @@ class SweepObserver(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What Ray offers: the device that trials run on, and how many packs train at once."""
+    """What Ray offers: the device that trials run on, and how many packs train at once (as far as is known now)."""
 
     device: str
     workers: int
@@ -58,15 +60,18 @@ def connect(address: str | None, device: str) -> Cluster:
 
     Args:
         address: of an existing cluster, or None.
-        device: "auto" takes the cluster's GPUs if there are any; else "cpu" or "cuda".
+        device: "auto" takes the cluster's GPUs if there are any that torch can use; else "cpu" or "cuda". A cluster
+            that grows on demand may have no GPU yet: there, "cuda" is taken at its word.
 
     Raises:
-        ValueError: the cluster cannot be reached, or has no GPU although one is asked for.
+        ValueError: the cluster cannot be reached, or lacks the device that is asked for.
     """
+    if address is not None and address.startswith("ray://"):
+        raise ValueError(f"address: {address} is for Ray Client; run this command on the head node, with auto")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        options["include_dashboard"] = False
+        options |= {"address": "local", "include_dashboard": False}  # "local": never join what happens to run here
     else:
         options["address"] = address
     try:
@@ -75,15 +80,38 @@ def connect(address: str | None, device: str) -> Cluster:
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         first_line = str(error).strip().partition("\n")[0]
+        if address is None:
+            raise ValueError(f"ray: could not be started on this machine ({first_line})") from None
         raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    if device == "cuda" and not gpus:
+    treat_sigterm_as_ctrl_c()  # Ray has set a handler that exits at once
+    try:
+        return _choose_device(device, may_grow=address is not None)
+    except BaseException:
         ray.shutdown()
+        raise
+
+
+def _choose_device(device: str, may_grow: bool) -> Cluster:
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if device != "cpu" and gpus:
+        (usable,) = ray.get([_torch_sees_a_gpu.options(num_gpus=1).remote()])
+        if usable:
+            return Cluster("cuda", gpus)
+        if device == "cuda":
+            raise ValueError("device: 'cuda' was asked for and torch cannot use this GPU; use --device cpu")
+    elif device == "cuda" and may_grow:
+        return Cluster("cuda", 1)
+    elif device == "cuda":
         raise ValueError("device: 'cuda' was asked for and Ray sees no GPU; use --device cpu")
-    if gpus and device != "cpu":
-        return Cluster("cuda", gpus)
-    return Cluster("cpu", max(1, int(resources.get("CPU", 1))))
+    if not cpus and device == "auto":
+        raise ValueError("device: the cluster has neither CPUs nor GPUs yet; give --device cuda, or --device cpu")
+    return Cluster("cpu", max(1, cpus))
+
+
+@ray.remote(num_cpus=0)
+def _torch_sees_a_gpu() -> bool:
+    return torch.cuda.is_available()
 
 
 def disconnect() -> None:
@@ -140,29 +168,32 @@ def train_on_worker(
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    pack = manifest[config["pack_id"]]
-    environment = describe_environment(device) | describe_data(dataset)
-    records = {
-        trial.trial_id: TrialRecord(folder.record_path(trial.trial_id), trial, pack.pack_id, environment)
-        for trial in pack.trials
-    }
+    pack, data_tags = manifest[config["pack_id"]], describe_data(dataset)
+    paths = {trial.trial_id: folder.record_path(trial.trial_id) for trial in pack.trials}
+    # Some may have ended before another worker of this pack was lost.
+    trials = [trial for trial in pack.trials if read_status(paths[trial.trial_id]) not in schema.ENDED_STATUSES]
     tune.report({"share_done": 0.0, "trial_ids": [], "test_errors": []})
     try:
-        for epoch, members in enumerate(train_pack(pack.trials, dataset, device)):
+        environment = describe_environment(device) | data_tags
+        records = {
+            trial.trial_id: TrialRecord(paths[trial.trial_id], trial, pack.pack_id, environment) for trial in trials
+        }
+        for epoch, members in enumerate(train_pack(trials, dataset, device) if trials else ()):
             for member in members:
                 records[member.trial_id].add_epoch(member)
-            tune.report(
-                {
-                    "share_done": (epoch + 1) / (pack.trials[0].epochs + 1),
-                    "trial_ids": [member.trial_id for member in members if not member.diverged],
-                    "test_errors": [member.metrics[schema.TEST_ERROR] for member in members if not member.diverged],
-                }
-            )
-    except Exception as error:
+            tune.report(_describe_progress(members, share_done=(epoch + 1) / (pack.trials[0].epochs + 1)))
         for record in records.values():
-            record.end(schema.STATUS_FAILED, describe_error(error))
-    for record in records.values():
-        record.end(schema.STATUS_OK)
+            record.end(schema.STATUS_OK)
+    except Exception as error:
+        for trial in trials:
+            end_as_failed(paths[trial.trial_id], trial, pack.pack_id, data_tags, describe_error(error))
+
+
+def _describe_progress(members: list[MemberEpoch], share_done: float) -> dict[str, Any]:
+    """Return what the display shows of one epoch: test errors, where there are any, in parallel lists."""
+    errors = {member.trial_id: member.metrics[schema.TEST_ERROR] for member in members}
+    errors = {trial_id: error for trial_id, error in errors.items() if math.isfinite(error)}
+    return {"share_done": share_done, "trial_ids": list(errors), "test_errors": list(errors.values())}
 
 
 class _ObserverCallback(tune.Callback):
@@ -198,7 +229,7 @@ class _ObserverCallback(tune.Callback):
             if status is None and not error:
                 return  # not an ending: Tune announces recoveries and interruptions as completions, too
             if status is None:
-                end_abandoned(path, member, pack.pack_id, self.data_tags, error)
+                end_as_failed(path, member, pack.pack_id, self.data_tags, error)
                 status = schema.STATUS_FAILED
             statuses[member.trial_id] = status
         self.ended.add(pack.pack_id)

@@ -68,7 +68,7 @@ class TrialConfig:
     batch_size: int = 128
     """Images per step; at least 2. The incomplete last batch of an epoch is left out."""
     train_size: int = 0
-    """Training images used, a seeded and class-balanced subset; 0 means all."""
+    """Training images used, a seeded and stratified subset; 0 means all."""
     test_size: int = 0
     """Test images used, likewise; 0 means all."""
     seed: int = 0
@@ -92,7 +92,8 @@ class TrialConfig:
         if isinstance(self.gain, str):
             _check_choice("gain", self.gain, NAMED_GAINS, also="a positive number")
         else:
-            _check(self.gain > 0, "gain", self.gain, "give a positive number or one of " + ", ".join(NAMED_GAINS))
+            remedy = "give a number from 1e-100 to 1e100 or one of " + ", ".join(NAMED_GAINS)
+            _check(1e-100 <= self.gain <= 1e100, "gain", self.gain, remedy)
         _check(self.depth >= 2, "depth", self.depth, "give at least 2 (an input and an output layer)")
         _check(self.width >= 1, "width", self.width, "give at least 1")
         _check(self.dilution >= 0, "dilution", self.dilution, "give 0 (no skip path) or more")
@@ -174,6 +175,11 @@ def unknown_name(kind: str, name: str, known: tuple[str, ...], also: str = "") -
     near = difflib.get_close_matches(str(name), known, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return f"{kind}: {name!r} does not exist; {guess}choose one of {', '.join(known)}{', or ' + also if also else ''}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return str(error).strip().partition("\n")[0].strip() or type(error).__name__
 
 
 def short_number(value: float) -> str:

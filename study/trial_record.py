@@ -2,11 +2,16 @@
 
 One JSON object per line: a start (config and environment), one line per epoch, an end. A trial is finished when its
 end line is there. MLflow is fed from these files, so a tracking server that is down delays and never loses.
+
+Every line carries its attempt. A worker that was given up may still be alive and write while another one trains its
+trial again; lines of another attempt than the first line's are passed over.
 """
 
 import dataclasses
 import json
 import os
+import secrets
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -34,13 +39,21 @@ class StudyFolder:
         """The record of one trial."""
         return self.path / "trials" / f"{trial_id}.jsonl"
 
+    def make_key(self) -> str:
+        """Return random text that tells this folder from others of its name, made by the first driver that asks."""
+        path = self.path / "key"
+        if not path.exists():
+            draft = path.with_suffix(".part")
+            draft.write_text(secrets.token_hex(8) + "\n")
+            draft.replace(path)
+        return path.read_text().strip()
+
     def create(self) -> None:
         """Make the folders; raises ValueError when they cannot be written."""
         try:
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
-            with (self.path / "trials" / ".writable").open("w") as probe:
-                probe.write("yes")
-            (self.path / "trials" / ".writable").unlink()
+            with tempfile.TemporaryFile(dir=self.path / "trials"):
+                pass
         except OSError as error:
             raise ValueError(
                 f"storage: cannot write to {self.path} ({error.strerror}); choose another folder with --storage"
@@ -51,9 +64,10 @@ class TrialRecord:
     """Writes one trial's record, from the beginning: an unfinished earlier attempt is replaced."""
 
     def __init__(self, path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str]) -> None:
-        self.path, self.ended = path, False
+        self.path, self.ended, self.attempt = path, False, secrets.token_hex(4)
         start = {
             "kind": "start",
+            "attempt": self.attempt,
             "trial_id": trial.trial_id,
             "name": trial.name,
             "pack_id": pack_id,
@@ -65,26 +79,27 @@ class TrialRecord:
     def add_epoch(self, measured: MemberEpoch) -> None:
         """Append one epoch; a diverged one ends the trial."""
         metrics = schema.finite(measured.metrics)
-        line = {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers}
-        _write_line(self.path, line)
+        epoch = {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers}
+        _write_line(self.path, {**epoch, "attempt": self.attempt})
         if measured.diverged:
             self.end(schema.STATUS_DIVERGED)
 
     def end(self, status: str, error: str = "") -> None:
         """Append the end, once: a trial that has ended keeps its first ending."""
         if not self.ended:
-            _write_line(self.path, {"kind": "end", "status": status, "error": error})
+            _write_line(self.path, {"kind": "end", "status": status, "error": error, "attempt": self.attempt})
             self.ended = True
 
 
-def end_abandoned(path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str], error: str) -> None:
-    """End, as failed, the record that a lost worker left behind, keeping its complete lines."""
-    offset = max((behind for _, behind in read_lines(path)), default=0)
-    if offset == 0:
+def end_as_failed(path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str], error: str) -> None:
+    """End the record that a lost worker or an error left behind, keeping its complete lines; one that ended stays."""
+    lines = list(read_lines(path))
+    if not lines:
         TrialRecord(path, trial, pack_id, environment).end(schema.STATUS_FAILED, error)
-        return
-    os.truncate(path, offset)
-    _write_line(path, {"kind": "end", "status": schema.STATUS_FAILED, "error": error})
+    elif all(line["kind"] != "end" for line, _ in lines):
+        os.truncate(path, lines[-1][1])
+        attempt = lines[0][0]["attempt"]
+        _write_line(path, {"kind": "end", "status": schema.STATUS_FAILED, "error": error, "attempt": attempt})
 
 
 def _write_line(path: Path, line: dict[str, Any], mode: str = "a") -> None:
@@ -98,23 +113,35 @@ def _write_line(path: Path, line: dict[str, Any], mode: str = "a") -> None:
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the complete lines from a byte offset on, each with the offset behind it; nothing when there is no file.
 
-    A last line that was cut off by a crash is left out.
+    A last line that was cut off by a crash is left out, and so are the lines of other attempts.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
+        first = _parse_line(file.readline())
+        if first is None:
+            return
         file.seek(offset)
         for raw in file:
-            try:
-                line = json.loads(raw) if raw.endswith(b"\n") else None
-            except ValueError:
-                line = None
+            line = _parse_line(raw)
             if line is None:
                 return
             offset += len(raw)
-            yield line, offset
+            if line["attempt"] == first["attempt"]:
+                yield line, offset
+
+
+def _parse_line(raw: bytes) -> dict[str, Any] | None:
+    """Return a line's content, or None when it was cut off."""
+    if not raw.endswith(b"\n"):
+        return None
+    try:
+        line: dict[str, Any] = json.loads(raw)
+    except ValueError:
+        return None
+    return line
 
 
 def read_status(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Sources, cache and subsets of images; the real download code on a small archive from a local server."""
 
+import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 
 from study import image_sources
-from study.datasets import balanced_order, check_sizes, load_dataset, make_device_split, resolve_auto
+from study.datasets import check_sizes, load_dataset, make_device_split, resolve_auto, stratified_order
 
 
 def write_tree(root, classes=("cat", "dog"), per_class=3, size=(32, 32)):
@@ -60,16 +62,23 @@ def test_a_split_is_a_view_of_shared_read_only_memory(small_dataset):
     assert len(split) == 100
 
 
-def test_beginnings_are_balanced_and_seeded():
-    labels = np.random.default_rng(0).integers(0, 7, 1000)
-    order = balanced_order(labels)
-    assert sorted(order) == list(range(1000))
-    counts = np.bincount(labels[order[:350]], minlength=7)
-    assert counts.min() == counts.max() == 50
-    assert np.ptp(np.bincount(labels[order[:353]], minlength=7)) == 1
-    assert (order == balanced_order(labels)).all()
+@pytest.mark.parametrize("counts", [[100] * 7, [700, 200, 99, 1]])
+def test_beginnings_are_stratified_and_seeded(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    order = stratified_order(labels)
+    assert sorted(order) == list(range(len(labels)))
+    for size in (len(labels) // 2, 353, 10):
+        expected = size * np.array(counts) / len(labels)
+        assert np.abs(np.bincount(labels[order[:size]], minlength=len(counts)) - expected).max() <= 1
+    assert (order == stratified_order(labels)).all()
     first_class = order[labels[order] == 0]
     assert (np.diff(first_class) < 0).any()  # shuffled within the class
+
+
+def test_the_error_of_a_guess_with_unequal_classes(small_dataset):
+    labels = np.array([0, 0, 0, 1])
+    assert small_dataset.chance_error == pytest.approx(0.9)
+    assert dataclasses.replace(small_dataset, train_labels=labels).chance_error == 0.25
 
 
 def test_the_cache_is_used_and_a_damaged_one_made_again(tmp_path, monkeypatch):
@@ -95,6 +104,27 @@ def test_a_changed_tree_is_read_again(tmp_path):
     assert load_dataset(f"images:{tree}", tmp_path / "data").checksum != before
 
 
+def test_a_change_behind_a_link_is_seen(tmp_path):
+    real = write_tree(tmp_path / "real")
+    (tmp_path / "tree").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "tree" / split).symlink_to(real / split)
+    (real / "train" / "dog" / "loop").symlink_to(real)
+    before = load_dataset(f"images:{tmp_path / 'tree'}", tmp_path / "data").checksum
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(real / "train" / "cat" / "9.png")
+    assert load_dataset(f"images:{tmp_path / 'tree'}", tmp_path / "data").checksum != before
+
+
+def test_an_unwritable_cache_is_a_one_line_error(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(ValueError, match=r"data folder: cannot write .* \(No space left on device\)"):
+        load_dataset("synthetic:100", tmp_path)
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
 def test_the_checksum_does_not_depend_on_the_folder(tmp_path):
     one = load_dataset(f"images:{write_tree(tmp_path / 'a')}", tmp_path / "data")
     two = load_dataset(f"images:{write_tree(tmp_path / 'b')}", tmp_path / "data")
@@ -117,6 +147,7 @@ def remove(path):
             "cat/2.png is broken",
         ),
         (lambda tree: (tree / "train" / "dog").rename(tree / "train" / "wolf"), "class 'dog' is not in both"),
+        (lambda tree: (tree / "train" / "dog" / "9.png").symlink_to("nowhere"), "dog/9.png is broken"),
     ],
 )  # fmt: skip
 def test_unusable_trees_are_one_line_errors(tmp_path, break_tree, message):
@@ -289,6 +320,16 @@ def test_auto_without_network_says_loudly_that_images_are_synthetic(tmp_path, mo
     specification, sentence = resolve_auto(tmp_path / "data")
     assert specification == "synthetic"
     assert "SYNTHETIC IMAGES, NOT CIFAR-10" in sentence
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-10], lambda whole: whole + b"x"])
+def test_auto_does_not_take_a_damaged_archive(tmp_path, cifar10_server, damage):
+    served = tmp_path / "www" / "cifar-10-python.tar.gz"
+    served.write_bytes(damage(served.read_bytes()))
+    assert resolve_auto(tmp_path / "data")[0] == "synthetic"
+    assert not (tmp_path / "data" / "cifar-10-python.tar.gz").exists()
+    (tmp_path / "data" / "cifar-10-python.tar.gz").write_bytes(b"half of it")
+    assert resolve_auto(tmp_path / "data")[0] == "synthetic"
 
 
 def test_auto_gives_up_a_slow_download(tmp_path, cifar10_server, monkeypatch):

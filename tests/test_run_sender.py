@@ -19,7 +19,10 @@ class FakeLog:
     def find_runs(self):
         return {}
 
-    def begin_transmission(self, trial_id, earlier):
+    def without_secrets(self, text):
+        return text
+
+    def begin_transmission(self, trial_id):
         self.begun.append(trial_id)
         return FakeTransmission(self, trial_id)
 

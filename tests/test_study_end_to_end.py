@@ -215,19 +215,25 @@ def numbers(folder, name):
     }
 
 
-def test_ctrl_c_and_the_same_command_again(folder):
-    options = ("run", "spaces.py:long", "--data", "synthetic:200", "--max-pack", "2")
+def interrupt(folder, name, after_epochs, stop):
+    """Start the long study, stop it by calling `stop` with its process after some epochs."""
+    options = ("run", "spaces.py:long", "--data", "synthetic:200", "--max-pack", "2", "--name", name)
     started = subprocess.Popen(
         command(folder, "study", *options), cwd=folder, env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: recorded_kinds(folder, "long")["epoch"] > 20)
-    os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+    wait_for(lambda: recorded_kinds(folder, name)["epoch"] > after_epochs)
+    stop(started)
     output, errors = started.communicate(timeout=60)
     assert started.returncode == 130, output + errors
     assert "Interrupted. The same command goes on where this one stopped." in output
     assert errors == ""
+
+
+def test_ctrl_c_and_the_same_command_again(folder):
+    interrupt(folder, "long", 20, lambda driver: os.killpg(driver.pid, signal.SIGINT))  # as a terminal does
     assert recorded_kinds(folder, "long")["end"] < 6
+    interrupt(folder, "long", 40, lambda driver: driver.terminate())  # as a batch system does
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(folder, "long")}
     study(folder, "long", "--max-pack", "2")
     runs = runs_of(folder, "long")

@@ -10,7 +10,7 @@ from study.trial_record import (
     StudyFolder,
     TrialRecord,
     check_same_data,
-    end_abandoned,
+    end_as_failed,
     read_environment,
     read_error,
     read_lines,
@@ -85,14 +85,33 @@ def test_an_abandoned_record_keeps_its_complete_lines(path, make_trial):
     TrialRecord(path, trial, "pack", {}).add_epoch(epoch(0))
     with path.open("a") as file:
         file.write('{"kind": "epo')
-    end_abandoned(path, trial, "pack", {}, "the worker was lost")
+    end_as_failed(path, trial, "pack", {}, "the worker was lost")
     assert [line["kind"] for line, _ in read_lines(path)] == ["start", "epoch", "end"]
     assert read_status(path) == schema.STATUS_FAILED
     assert read_error(path) == "the worker was lost"
 
 
+def test_a_record_that_ended_is_not_ended_again(path, make_trial):
+    TrialRecord(path, make_trial(), "pack", {}).end(schema.STATUS_OK)
+    end_as_failed(path, make_trial(), "pack", {}, "too late")
+    assert read_status(path) == schema.STATUS_OK
+
+
+def test_a_worker_that_was_given_up_and_writes_on_changes_nothing(path, make_trial):
+    given_up = TrialRecord(path, make_trial(), "pack", {})
+    given_up.add_epoch(epoch(0))
+    record = TrialRecord(path, make_trial(), "pack", {})
+    given_up.add_epoch(epoch(1))
+    record.add_epoch(epoch(0))
+    given_up.end(schema.STATUS_OK)
+    assert [line["kind"] for line, _ in read_lines(path)] == ["start", "epoch"]
+    assert read_status(path) is None
+    record.end(schema.STATUS_DIVERGED)
+    assert read_status(path) == schema.STATUS_DIVERGED
+
+
 def test_a_trial_that_never_began_can_be_ended(path, make_trial):
-    end_abandoned(path, make_trial(), "pack", {}, "no worker")
+    end_as_failed(path, make_trial(), "pack", {}, "no worker")
     assert [line["kind"] for line, _ in read_lines(path)] == ["start", "end"]
 
 
