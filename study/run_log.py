@@ -71,12 +71,14 @@ def _check_server(tracking_uri: str, shown: str) -> None:
     try:
         parts = urllib.parse.urlsplit(tracking_uri.rstrip("/") + "/health")
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # urllib takes no password there
-        with urllib.request.urlopen(address, timeout=5):
-            return
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            if answer.read(100).strip() == b"OK":
+                return
+            reason: object = "it is no MLflow server"
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return
-        reason: object = error
+        reason = error
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or one_line(error)
     raise ValueError(f"tracking-uri: {shown} does not answer ({reason}); start the server or give another one")

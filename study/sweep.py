@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import warnings
 from typing import Any, Protocol
 
@@ -66,8 +67,8 @@ def connect(address: str | None, device: str) -> Cluster:
     Raises:
         ValueError: the cluster cannot be reached, or lacks the device that is asked for.
     """
-    if address is not None and address.startswith("ray://"):
-        raise ValueError(f"address: {address} is for Ray Client; run this command on the head node, with auto")
+    if address is not None:
+        _check_address(address)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -89,6 +90,19 @@ def connect(address: str | None, device: str) -> Cluster:
     except BaseException:
         ray.shutdown()
         raise
+
+
+def _check_address(address: str) -> None:
+    """Raise ValueError when nothing listens at an address: Ray itself would try for minutes and print each time."""
+    if address.startswith("ray://"):
+        raise ValueError(f"address: {address} is for Ray Client; run this command on the head node, with auto")
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"address: no Ray cluster at {address!r} ({error}); give auto or HOST:PORT") from None
 
 
 def _choose_device(device: str, may_grow: bool) -> Cluster:

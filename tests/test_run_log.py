@@ -1,0 +1,211 @@
+"""Runs in a real MLflow store: one per trial, whatever requests and answers were lost."""
+
+import http.server
+import threading
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from study import run_log_schema as schema
+from study.run_log import RunLog, check_tracking, is_complete
+from study.train_loop import MemberEpoch
+from study.trial_record import StudyFolder, TrialRecord
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
+
+DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = StudyFolder(tmp_path / "studies", "some")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def run_log(tmp_path, folder):
+    return RunLog(f"sqlite:///{tmp_path / 'mlflow.db'}", folder, DATA, epochs=1)
+
+
+def write_record(folder, trial, error=0.5, status=schema.STATUS_OK):
+    record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", DATA)
+    for epoch in range(2):
+        rows = [(epoch, float(epoch), layer, 1.0, 0.1, None, None, None) for layer in range(3)]
+        record.add_epoch(MemberEpoch(trial.trial_id, epoch, {schema.TRAIN_ERROR: error}, rows, False))
+    record.end(status)
+
+
+def active_runs(run_log):
+    return run_log.client.search_runs([run_log.experiment_id])
+
+
+def test_a_lost_answer_to_the_creation_of_a_run_leaves_one_run(run_log, folder, make_trial, monkeypatch):
+    trial = make_trial()
+    write_record(folder, trial)
+    create = run_log.client.create_run
+
+    def create_and_lose(*arguments, **options):
+        create(*arguments, **options)
+        monkeypatch.setattr(run_log.client, "create_run", create)
+        raise MlflowException("the answer was lost")
+
+    monkeypatch.setattr(run_log.client, "create_run", create_and_lose)
+    transmission = run_log.begin_transmission(trial.trial_id)
+    with pytest.raises(MlflowException):
+        transmission.advance()
+    assert len(active_runs(run_log)) == 1
+    transmission.advance()
+    (run,) = active_runs(run_log)
+    assert is_complete(run)
+    assert run.data.metrics[schema.TRAIN_ERROR] == 0.5
+
+
+@pytest.mark.parametrize("method", ["log_batch", "log_artifacts", "set_terminated"])
+def test_any_lost_answer_is_made_good(run_log, folder, make_trial, monkeypatch, method):
+    trial = make_trial()
+    write_record(folder, trial)
+    original = getattr(run_log.client, method)
+    transmission = run_log.begin_transmission(trial.trial_id)
+
+    def do_and_lose(*arguments, **options):
+        original(*arguments, **options)
+        monkeypatch.setattr(run_log.client, method, original)
+        raise MlflowException("the answer was lost")
+
+    monkeypatch.setattr(run_log.client, method, do_and_lose)
+    with pytest.raises(MlflowException):
+        transmission.advance()
+    transmission.advance()
+    (run,) = active_runs(run_log)
+    assert is_complete(run)
+    assert [point.step for point in run_log.client.get_metric_history(run.info.run_id, schema.TRAIN_ERROR)] == [0, 1]
+
+
+def test_a_record_written_anew_replaces_its_run(run_log, folder, make_trial):
+    trial = make_trial()
+    write_record(folder, trial, error=0.5)
+    transmission = run_log.begin_transmission(trial.trial_id)
+    transmission.advance()
+    write_record(folder, trial, error=0.25)
+    transmission.advance()
+    (run,) = active_runs(run_log)
+    assert run.data.metrics[schema.TRAIN_ERROR] == 0.25
+
+
+def test_a_run_deleted_by_somebody_is_sent_again(run_log, folder, make_trial):
+    trial = make_trial()
+    path = folder.record_path(trial.trial_id)
+    TrialRecord(path, trial, "pack", DATA)
+    transmission = run_log.begin_transmission(trial.trial_id)
+    transmission.advance()
+    begun = path.read_text()
+    write_record(folder, trial)
+    attempt = begun.split('"attempt": "')[1][:8]
+    ours = path.read_text()
+    path.write_text(ours.replace(ours.split('"attempt": "')[1][:8], attempt))  # the same attempt, gone on
+    run_log.client.delete_run(transmission.run_id)
+    with pytest.raises(MlflowException):
+        transmission.advance()
+    transmission.advance()
+    (run,) = active_runs(run_log)
+    assert is_complete(run)
+
+
+def test_of_several_runs_of_a_trial_the_complete_one_stays(run_log, folder, make_trial):
+    trial = make_trial()
+    tags = {schema.TAG_TRIAL_ID: trial.trial_id}
+    run_log.client.create_run(run_log.experiment_id, tags=tags, start_time=1)
+    write_record(folder, trial)
+    complete = run_log.begin_transmission(trial.trial_id)
+    complete.advance()
+    run_log.client.create_run(run_log.experiment_id, tags=tags, start_time=2**42)
+    run_log.client.create_run(run_log.experiment_id)  # somebody else's, no trial
+    assert {key: run.info.run_id for key, run in run_log.find_runs().items()} == {trial.trial_id: complete.run_id}
+    assert len(active_runs(run_log)) == 2
+
+
+def test_another_storage_may_not_take_a_study_over(run_log, folder, tmp_path):
+    uri = run_log.tracking_uri
+    RunLog(uri, folder, DATA, epochs=1)
+    other = StudyFolder(tmp_path / "elsewhere", "some")
+    other.create()
+    with pytest.raises(ValueError, match="has its records in another storage"):
+        RunLog(uri, other, DATA, epochs=1)
+    folder.path.parent.rename(tmp_path / "moved")
+    RunLog(uri, StudyFolder(tmp_path / "moved", "some"), DATA, epochs=1)
+
+
+def test_other_data_are_refused(run_log, folder):
+    with pytest.raises(ValueError, match="was run on synthetic"):
+        RunLog(run_log.tracking_uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://user:p%40ss%2Fword@host:5432/db?sslpassword=deep", "postgresql://user:***@host:5432/db?***"),
+        ("https://token@host/path", "https://***@host/path"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("http://[broken", "http://[broken"),
+    ],
+)
+def test_secrets_are_not_shown(uri, shown):
+    assert schema.without_secrets(uri, uri) == shown
+    text = schema.without_secrets(f"cannot reach {uri} with p@ss/word", uri)
+    assert text.startswith(f"cannot reach {shown} with ")
+    assert "p@ss/word" not in text or "p%40" not in uri
+
+
+class OddServer(http.server.BaseHTTPRequestHandler):
+    """Answers every request as `answer` says: a status, or bytes that are no HTTP."""
+
+    answer: int | bytes = 200
+
+    def do_GET(self):
+        if isinstance(self.answer, bytes):
+            self.wfile.write(self.answer)
+        else:
+            self.send_response(self.answer)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("answer", [401, 500, 200, b"no http at all\r\n\r\n"])
+def test_odd_servers_are_one_line_errors(answer):
+    handler = type("Handler", (OddServer,), {"answer": answer})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(ValueError, match=r"tracking-uri: http://user:\*\*\*@127") as caught:
+        check_tracking(f"http://user:secret@127.0.0.1:{server.server_port}")
+    server.shutdown()
+    server.server_close()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://bad host", "http://127.0.0.1:notaport", "http://[broken", "https://127.0.0.1:9"]
+)
+def test_unusable_addresses_are_one_line_errors(uri):
+    with pytest.raises(ValueError, match="tracking-uri: ") as caught:
+        check_tracking(uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_never_answers_is_given_up(monkeypatch):
+    from study import run_log
+
+    monkeypatch.setattr(run_log, "CHECK_SECONDS", 0.1)
+    never = threading.Event()
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda _: never.wait(20))
+    with pytest.raises(ValueError, match=r"cannot be used \(no answer within seconds"):
+        check_tracking("postgresql://host/db")
+    never.set()
