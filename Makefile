@@ -6,20 +6,19 @@ UI_PORT ?= 5000
 READY := .venv/ready
 RUN := .venv/bin/python -m
 
-.PHONY: study report ui test test-slow check clean
+.PHONY: help study report ui test test-slow check clean
 
 study: $(READY)  ## run the demo study end to end; prints where to look
-	$(RUN) study run demo
-	$(RUN) analysis run-figures demo
-	$(RUN) analysis report demo
-	@echo "Browse:  make ui"
+	@$(RUN) study run demo; status=$$?; \
+	    if [ $$status -gt 1 ]; then exit $$status; fi; \
+	    $(RUN) analysis run-figures demo && $(RUN) analysis report demo && echo "Browse:  make ui" && exit $$status
 
 report: $(READY)  ## write reports/$(STUDY)/index.html from MLflow
 	$(RUN) analysis report $(STUDY)
 
 ui: $(READY)  ## serve the MLflow pages of studies/ on this machine alone
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --workers 1 \
-	    --host 127.0.0.1 --port $(UI_PORT) --backend-store-uri sqlite:///$(CURDIR)/studies/mlflow.db
+	    --host 127.0.0.1 --port $(UI_PORT) --backend-store-uri "sqlite:///$(CURDIR)/studies/mlflow.db"
 
 test: $(READY)  ## the whole suite
 	$(RUN) pytest -m "not slow"
@@ -32,6 +31,9 @@ check: $(READY)  ## format, lint, types, import directions
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	$(RUN) pytest tests/test_import_directions.py
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 clean:  ## remove the environment and caches; studies, reports and data stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -27,13 +27,13 @@ def fit_explosion_rates(frames: StudyFrames) -> pd.DataFrame:
     are correlated, seeds are not. Trials that differ in the optimizer alone start as the same network, counted once.
     """
     rows = []
-    for (network, *architecture), growth in initial_growth(frames).groupby(["network", *ARCHITECTURE], sort=True):
+    for (name, *architecture), growth in initial_growth(frames).groupby(["architecture", *ARCHITECTURE], sort=True):
         by_seed = growth.groupby("seed")[["ln_growth", "layers", "ln_predicted"]].sum()
         mean, low, high = t_interval(by_seed["ln_growth"] / by_seed["layers"])
         fields = dict(zip(ARCHITECTURE, architecture, strict=True))
         rows.append(
             {
-                "network": network,
+                "network": name,
                 **fields,
                 "depths": ", ".join(str(depth) for depth in sorted(growth["depth"].unique())),
                 "seeds": len(by_seed),
@@ -47,13 +47,17 @@ def fit_explosion_rates(frames: StudyFrames) -> pd.DataFrame:
 
 
 def initial_growth(frames: StudyFrames) -> pd.DataFrame:
-    """Return, per untrained network of depth 3 or more, the growth of ln GSC over its `layers`, and its prediction."""
-    profiles = frames.layers[frames.layers["step"] == 0].merge(frames.trials, on="run_id")
-    profiles = profiles[(profiles["layer"] >= 1) & (profiles["depth"] >= 3)]
-    profiles = profiles.dropna(subset="log10_gsc").sort_values("layer")
-    ends = profiles.groupby("run_id").agg(first=("log10_gsc", "first"), last=("log10_gsc", "last"))
-    networks = frames.trials.set_index("run_id").join(ends, how="inner")
-    networks = networks.drop_duplicates(["network", *ARCHITECTURE, "depth", "seed"]).reset_index()
+    """Return, per untrained network of depth 3 or more, the growth of ln GSC over its `layers`, and its prediction.
+
+    A network in which nothing arrives at the first or the last stream state has no growth and is left out.
+    """
+    profiles = frames.layers[frames.layers["step"] == 0].dropna(subset="log10_gsc")
+    by_layer = profiles.set_index(["run_id", "layer"])["log10_gsc"]
+    networks = frames.trials[frames.trials["depth"] >= 3].copy()
+    for end, layers in (("first", networks["depth"] * 0 + 1.0), ("last", networks["depth"] - 1.0)):
+        networks[end] = by_layer.reindex(pd.MultiIndex.from_arrays([networks["run_id"], layers])).to_numpy()
+    networks = networks.dropna(subset=["first", "last"])
+    networks = networks.drop_duplicates([*ARCHITECTURE, "depth", "seed"]).reset_index(drop=True)
     networks["layers"] = networks["depth"] - 2
     networks["ln_growth"] = (networks["first"] - networks["last"]) * math.log(10)
     networks["ln_predicted"] = [
@@ -65,15 +69,15 @@ def initial_growth(frames: StudyFrames) -> pd.DataFrame:
         )
         for trial in networks.itertuples()
     ]
-    return networks[["network", *ARCHITECTURE, "depth", "seed", "layers", "ln_growth", "ln_predicted"]]
+    return networks[["architecture", *ARCHITECTURE, "depth", "seed", "layers", "ln_growth", "ln_predicted"]]
 
 
 def tabulate_final_errors(frames: StudyFrames) -> pd.DataFrame:
     """Return the final errors per network, optimizer, dilution and depth, at the best learning rate of each.
 
     The best learning rate is the one with the lowest mean final *training* error over seeds, so that the test error
-    is not selected upon. `low` and `high` are the extremes over seeds. Diverged trials count as chance; failed and
-    unfinished ones do not count.
+    is not selected upon; rates that fewer seeds have finished than others are no candidates. `low` and `high` are the
+    extremes over seeds. Diverged trials count as chance; failed and unfinished ones do not count.
     """
     counted = frames.trials.dropna(subset="final_train_error")
     cell = ["network", "optimizer", "dilution", "depth"]
@@ -87,7 +91,8 @@ def tabulate_final_errors(frames: StudyFrames) -> pd.DataFrame:
         test_error_low=("final_test_error", "min"),
         test_error_high=("final_test_error", "max"),
     )
-    best = by_rate.reset_index().sort_values("train_error", kind="stable").drop_duplicates(cell)
+    complete = by_rate[by_rate["seeds"] == by_rate.groupby(cell)["seeds"].transform("max")]
+    best = complete.reset_index().sort_values("train_error", kind="stable").drop_duplicates(cell)
     return best.sort_values(cell)[ERROR_COLUMNS].reset_index(drop=True)
 
 

@@ -3,7 +3,7 @@
 Reads the parquet artifacts, which are complete; metrics are for browsing.
 """
 
-import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -43,7 +43,7 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     client = make_client(tracking_uri)
     experiment = find_experiment(client, name)
     runs = _find_trial_runs(client, experiment)
-    ended = [run for run in runs if schema.TAG_STATUS in run.data.tags]
+    ended = [run for run in runs if _has_ended(run)]
     if not ended:
         raise ValueError(f"study: no trial of {name!r} has ended yet ({len(runs)} are running); wait for the first one")
     with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
@@ -52,16 +52,16 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
         name=name,
         experiment_tags=dict(experiment.tags),
         trial_rows=[_describe_run(run) for run in runs],
-        histories={run.info.run_id: history for run, (history, _) in zip(ended, tables, strict=True)},
-        profiles={run.info.run_id: profile for run, (_, profile) in zip(ended, tables, strict=True)},
+        histories={run.info.run_id: table.history for run, table in zip(ended, tables, strict=True)},
+        profiles={run.info.run_id: table.profile for run, table in zip(ended, tables, strict=True)},
+        incomplete=[run.info.run_name or "" for run, table in zip(ended, tables, strict=True) if not table.complete],
     )
 
 
 def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
     """Open a store. Raises ValueError when there is none, or it cannot be read."""
     uri = tracking_uri or schema.default_tracking_uri()
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("sqlite:///") and not path.is_file():
+    if uri.startswith("sqlite:///") and not schema.sqlite_path(uri).is_file():
         raise ValueError(f"tracking-uri: {uri} does not exist; run a study first, or give --tracking-uri")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -70,7 +70,8 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
         client.search_experiments(max_results=1)
     except Exception as error:  # every kind of store raises its own
         reason = re.split(r"[\n(;]", str(error).strip(), maxsplit=1)[0].strip()
-        raise ValueError(f"tracking-uri: {uri} cannot be read ({reason}); check --tracking-uri") from None
+        text = f"tracking-uri: {uri} cannot be read ({reason}); check --tracking-uri"
+        raise ValueError(schema.without_secrets(text, uri)) from None
     return client
 
 
@@ -91,7 +92,7 @@ def attach_gsc_figures(name: str, tracking_uri: str | None, draw: Callable[[pd.D
         present = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
         if schema.GSC_TABLE not in present or schema.GSC_FIGURE in present:
             continue
-        _, profile = _load_tables(client, run)
+        profile = _load_tables(client, run).profile
         if profile.empty:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -111,6 +112,8 @@ def store_report(name: str, tracking_uri: str | None, folder: Path, summary: str
     study = find_experiment(client, name)
     report_name = f"{name} report"
     found = client.get_experiment_by_name(report_name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
     local = study.artifact_location if study.artifact_location.startswith("file:") else None
     experiment_id = (
         found.experiment_id
@@ -124,8 +127,18 @@ def store_report(name: str, tracking_uri: str | None, folder: Path, summary: str
     return run.info.run_id
 
 
+def _has_ended(run: Run) -> bool:
+    return schema.TAG_STATUS in run.data.tags
+
+
 def _find_trial_runs(client: mlflow.MlflowClient, experiment: Experiment) -> list[Run]:
-    return [run for run in _search_runs(client, experiment) if schema.TAG_TRIAL_ID in run.data.tags]
+    """Return one run per trial: while a study goes on, a lost answer may have left two for a moment."""
+    runs: dict[str, Run] = {}
+    for run in _search_runs(client, experiment):
+        trial_id = run.data.tags.get(schema.TAG_TRIAL_ID)
+        if trial_id is not None and not (trial_id in runs and _has_ended(runs[trial_id])):
+            runs[trial_id] = run
+    return list(runs.values())
 
 
 def _search_runs(client: mlflow.MlflowClient, experiment: Experiment) -> Iterator[Run]:
@@ -142,16 +155,45 @@ def _describe_run(run: Run) -> dict[str, str]:
     return {**run.data.tags, **run.data.params, "run_id": run.info.run_id, "name": run.info.run_name or ""}
 
 
-def _load_tables(client: mlflow.MlflowClient, run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a run's history and GSC profile; empty frames where an artifact is missing."""
-    history = pd.DataFrame(columns=["epoch", *schema.EPOCH_METRICS])
-    profile = pd.DataFrame(columns=list(schema.LAYER_COLUMNS))
+@dataclasses.dataclass(frozen=True)
+class RunTables:
+    """A run's history and GSC profile, and whether its parquet artifacts were there."""
+
+    history: pd.DataFrame
+    profile: pd.DataFrame
+    complete: bool
+
+
+def _load_tables(client: mlflow.MlflowClient, run: Run) -> RunTables:
+    """Read a run's tables; where one is lost, what its metrics hold of it."""
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.suppress(MlflowException, OSError):
+        try:
             history = pd.read_parquet(_fetch(client, run, schema.HISTORY_TABLE, folder))
-        with contextlib.suppress(MlflowException, OSError):
             profile = pd.read_parquet(_fetch(client, run, schema.GSC_TABLE, folder))
-    return history, profile
+            return RunTables(history, profile, complete=True)
+        except (MlflowException, OSError):
+            return RunTables(_history_from_metrics(client, run), _profile_from_metrics(client, run), complete=False)
+
+
+def _history_from_metrics(client: mlflow.MlflowClient, run: Run) -> pd.DataFrame:
+    columns = {
+        name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        for name in schema.EPOCH_METRICS
+        if name in run.data.metrics
+    }
+    table = pd.DataFrame(columns).rename_axis("epoch").sort_index().reset_index()
+    return table.reindex(columns=["epoch", *schema.EPOCH_METRICS])
+
+
+def _profile_from_metrics(client: mlflow.MlflowClient, run: Run) -> pd.DataFrame:
+    """Return GSC by layer at the epochs that metrics hold; only that of epoch 0 has a known step."""
+    rows = [
+        {"step": 0 if epoch == 0 else None, "epoch": epoch, "layer": point.step, "log10_gsc": point.value}
+        for epoch in range(int(run.data.params.get("epochs", 0)) + 1)
+        if schema.layer_metric(epoch) in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, schema.layer_metric(epoch))
+    ]
+    return pd.DataFrame(rows, columns=list(schema.LAYER_COLUMNS))
 
 
 def _fetch(client: mlflow.MlflowClient, run: Run, artifact: str, folder: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import figures, fits
 from analysis.figure_style import DOTS_PER_INCH, save_figure
-from analysis.tidy_frames import UNFINISHED, StudyFrames
+from analysis.tidy_frames import UNFINISHED, StudyFrames, write_value
 from study import run_log_schema as schema
 
 CSS_PIXELS_PER_INCH = 96
@@ -107,32 +107,62 @@ def describe_study(frames: StudyFrames) -> str:
     return f"{len(frames.trials)} trials ({endings}) on {frames.data}, checksum {frames.data_checksum}."
 
 
+def describe_setting(frames: StudyFrames) -> list[str]:
+    """Say which parameters were varied, which were the same in all trials, and what the numbers were made with."""
+    varied, same = [], []
+    for name in schema.PARAM_TYPES:
+        values = sorted(frames.trials[name].unique(), key=lambda value: (isinstance(value, str), value))
+        if len(values) > 1:
+            shown = [write_value(value) for value in values]
+            shown = shown if len(shown) <= 12 else [*shown[:5], "…", shown[-1]]
+            varied.append(f"{name} ({', '.join(shown)})")
+        else:
+            same.append(f"{name} {write_value(values[0])}")
+    made_with = [f"{name.removeprefix('version.')} {value}" for name, value in frames.environment.items()]
+    return [
+        f"Varied: {', '.join(varied) or 'nothing'}.",
+        f"The same in all trials: {', '.join(same) or 'nothing'} (sizes of 0 mean all images).",
+        f"Made with: {', '.join(made_with)}.",
+    ]
+
+
 def make_sentences(frames: StudyFrames, errors: pd.DataFrame, rates: pd.DataFrame) -> list[str]:
     """Say what was found: where depth hurt most and what dilution did about it, and how fast GSC explodes."""
-    sentences = []
+    return [*_say_what_dilution_does(errors), *_say_what_explodes(rates)]
+
+
+def _say_what_dilution_does(errors: pd.DataFrame) -> list[str]:
     cells = errors.pivot_table(index=["network", "optimizer", "depth"], columns="dilution", values="train_error")
-    if 0.0 in cells.columns and len(cells.columns) > 1:
-        rescue = (cells[0.0] - cells.drop(columns=0.0).min(axis=1)).dropna()
-        if len(rescue):
-            place = rescue.idxmax()
-            network, optimizer, depth = place
-            others = cells.loc[place].drop(0.0).dropna()
-            sentences.append(
-                f"Dilution helps most for {network} with {optimizer} at depth {depth}: the final training error is "
-                f"{cells.loc[place, 0.0]:.2f} without skip path and {others.min():.2f} with k = {others.idxmin():g}."
-            )
+    if 0.0 not in cells.columns or len(cells.columns) < 2:
+        return []
+    gain = (cells[0.0] - cells.drop(columns=0.0).min(axis=1)).dropna()
+    if gain.empty:
+        return []
+    if gain.max() <= 0:
+        return ["No skip path lowers the final training error of any network here below that without one."]
+    network, optimizer, depth = place = gain.idxmax()
+    others = cells.loc[place].drop(0.0).dropna()
+    return [
+        f"Dilution helps most for {network} with {optimizer} at depth {depth}: the final training error is "
+        f"{cells.loc[place, 0.0]:.2f} without skip path and {others.min():.2f} with k = {others.idxmin():g}."
+    ]
+
+
+def _say_what_explodes(rates: pd.DataFrame) -> list[str]:
     vanilla = rates[rates["dilution"] == 0].sort_values("explosion_rate")
-    if len(vanilla):
-        fastest = vanilla.iloc[-1]
-        interval = (
-            "" if math.isnan(fastest["low"]) else f" (95% interval {fastest['low']:.3f} to {fastest['high']:.3f})"
-        )
-        sentences.append(
-            f"Before training, the gradient explodes fastest in {fastest['network']}: its GSC grows by a factor of "
-            f"{fastest['explosion_rate']:.3f}{interval} per layer"
-            + ("." if math.isnan(fastest["mean_field"]) else f"; mean-field theory says {fastest['mean_field']:.3f}.")
-        )
-    return sentences
+    if vanilla.empty:
+        return []
+    fastest = vanilla.iloc[-1]
+    known = not math.isnan(fastest["low"])
+    interval = f" (95% interval {fastest['low']:.3f} to {fastest['high']:.3f})" if known else ""
+    theory = "" if math.isnan(fastest["mean_field"]) else f"; mean-field theory says {fastest['mean_field']:.3f}"
+    growth = f"by a factor of {fastest['explosion_rate']:.3f}{interval} per layer{theory}."
+    if fastest["explosion_rate"] <= 1 or (known and fastest["low"] <= 1):
+        return [
+            "Before training, no gradient is seen to explode without skip path: GSC grows fastest in "
+            f"{fastest['network']}, {growth}"
+        ]
+    return [f"Before training, the gradient explodes fastest in {fastest['network']}: its GSC grows {growth}"]
 
 
 def _error_section(errors: pd.DataFrame, chance_error: float, folder: Path) -> Section:
@@ -199,6 +229,14 @@ def _pair_section(pairs: pd.DataFrame, chance_error: float, folder: Path) -> Sec
 
 
 def _method(frames: StudyFrames, command: str) -> list[str]:
+    lost = len(frames.incomplete)
+    unmeasured = (frames.trials["status"] == schema.STATUS_OK) & frames.trials["final_train_error"].isna()
+    notes = []
+    if lost:
+        names = ", ".join(frames.incomplete[:3]) + (" and others" if lost > 3 else "")
+        notes.append(f"The tables of {lost} trials are lost ({names}); what metrics hold stands for them.")
+    if unmeasured.any():
+        notes.append(f"{unmeasured.sum()} trials ended without a finite error and enter no estimate of errors.")
     return [
         "GSC is the gradient scale coefficient, unsquared: the relative change of the logits per unit relative random "
         "change of a layer's state (Philipp, Song and Carbonell, arXiv:1712.05577).",
@@ -206,6 +244,8 @@ def _method(frames: StudyFrames, command: str) -> list[str]:
         "and enter no estimate.",
         "Explosion rates are estimated per seed, then averaged with a t interval over seeds.",
         "Errors are of whole splits (or the subsets in use), in evaluation mode, after the last epoch.",
+        *notes,
+        *describe_setting(frames),
         f"Made by: {command}",
     ]
 

@@ -17,6 +17,8 @@ ARCHITECTURE = ["normalization", "activation", "initialization", "gain", "width"
 
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
+ORIGIN_TAGS = (schema.TAG_CODE_REVISION, schema.TAG_DEVICE)
+
 TRIAL_COLUMNS = {
     "run_id": "MLflow's id",
     "trial_id": "the study's id, unique",
@@ -24,6 +26,7 @@ TRIAL_COLUMNS = {
     "status": "ok, diverged, failed or unfinished",
     **dict.fromkeys(schema.PARAM_TYPES, "parameter"),
     "network": "normalization-activation, as in batch-relu, and whatever else differs within the study",
+    "architecture": "the same without what only matters in training",
     "final_train_error": "after the last epoch; chance for a diverged trial; missing for a failed or unfinished one",
     "final_test_error": "likewise",
     "initial_log10_gsc": "log10 GSC(input → logits) before training",
@@ -33,8 +36,12 @@ TRIAL_COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class StudyFrames:
-    """A study in memory. `trials` has TRIAL_COLUMNS; `epochs` run_id, epoch and the metrics of the schema; `layers`
-    run_id and the schema's LAYER_COLUMNS."""
+    """A study in memory.
+
+    `trials` has TRIAL_COLUMNS; `epochs` run_id, epoch and the metrics of the schema; `layers` run_id and the schema's
+    LAYER_COLUMNS; `environment` says by tag what code, libraries and devices the runs came from; `incomplete` names
+    the runs whose tables are lost and were made up for from metrics.
+    """
 
     name: str
     data: str
@@ -43,6 +50,8 @@ class StudyFrames:
     trials: pd.DataFrame
     epochs: pd.DataFrame
     layers: pd.DataFrame
+    environment: dict[str, str]
+    incomplete: list[str]
 
     @property
     def is_synthetic(self) -> bool:
@@ -56,13 +65,15 @@ def make_frames(
     trial_rows: list[dict[str, str]],
     histories: dict[str, pd.DataFrame],
     profiles: dict[str, pd.DataFrame],
+    incomplete: list[str] | None = None,
 ) -> StudyFrames:
     """Assemble the frames; raises ValueError for a run whose parameters or tables lack what the schema declares."""
     chance_error = float(experiment_tags.get(schema.TAG_CHANCE_ERROR, 0.9))
     epochs = _stack(histories, ["epoch", *schema.EPOCH_METRICS])
     layers = _stack(profiles, list(schema.LAYER_COLUMNS))
     trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
-    trials["network"] = name_networks(trials)
+    trials["network"] = name_networks(trials, list(schema.PARAM_TYPES))
+    trials["architecture"] = name_networks(trials, ARCHITECTURE)
     first = epochs[epochs["epoch"] == 0].set_index("run_id")
     last = epochs.sort_values("epoch").groupby("run_id").last()
     for column, metric in (
@@ -85,23 +96,32 @@ def make_frames(
         trials=trials[list(TRIAL_COLUMNS)].sort_values("name", ignore_index=True),
         epochs=epochs,
         layers=layers,
+        environment=_join_tags(trial_rows),
+        incomplete=sorted(incomplete or []),
     )
 
 
-def name_networks(trials: pd.DataFrame) -> pd.Series:
-    """Name what is compared with what: `batch-relu`, with every other field that differs, as in `batch-relu width=50`.
+def _join_tags(trial_rows: list[dict[str, str]]) -> dict[str, str]:
+    """Return the tags that say where the runs came from, all values of each in one text."""
+    names = sorted({name for row in trial_rows for name in row if name in ORIGIN_TAGS or name.startswith("version.")})
+    return {name: ", ".join(sorted({row[name] for row in trial_rows if name in row})) for name in names}
+
+
+def name_networks(trials: pd.DataFrame, fields: list[str]) -> pd.Series:
+    """Name what is compared with what: `batch-relu`, with those other fields that differ, as in `batch-relu width=50`.
 
     Depth, dilution, optimizer, learning rate and seed have places of their own in tables and figures. A field that
     differs between optimizers alone (momentum, say) belongs to the optimizer.
     """
     names = trials["normalization"] + "-" + trials["activation"]
-    for field in schema.PARAM_TYPES:
+    for field in fields:
         if field not in OWN_PLACES and trials.groupby("optimizer")[field].nunique().max() > 1:
-            names = names + f" {field}=" + trials[field].map(_write_value)
+            names = names + f" {field}=" + trials[field].map(write_value)
     return names
 
 
-def _write_value(value: object) -> str:
+def write_value(value: object) -> str:
+    """Write a parameter's value for people."""
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 

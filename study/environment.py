@@ -36,15 +36,20 @@ def describe_data(dataset: Dataset) -> dict[str, str]:
 
 def code_revision() -> str:
     """Return the git commit of this code, with `-dirty` when files differ from it; the version outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    project = Path(__file__).resolve().parent.parent
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
-        )
+        # A copy without history inside somebody's repository must not go by that repository's commit.
+        if Path(_git(project, "rev-parse", "--show-toplevel")).resolve() == project:
+            commit = _git(project, "rev-parse", "--short=12", "HEAD")
+            return commit + ("-dirty" if _git(project, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return f"version {importlib.metadata.version('depth-trainability')}"
-    return commit.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
+        pass
+    return f"version {importlib.metadata.version('depth-trainability')}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _processor() -> str:

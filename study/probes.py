@@ -14,10 +14,6 @@ from study.normalizations import couples_examples
 from study.random_streams import make_generator
 from study.signal_domain import linear_fit_error, preactivation_std, sign_diversity
 
-MEMBERS_AT_ONCE = 1
-"""Members measured together. One, because float64 products of one matrix and of several differ in their last bits, and
-a member's numbers must not depend on its pack; it also bounds the float64 copies and graphs."""
-
 
 @dataclasses.dataclass(frozen=True)
 class NetworkProbe:
@@ -57,13 +53,14 @@ def probe_network(
         moment: see `seeds`.
         probe_vectors: see `measure_gradient_scale`.
     """
+    # One member at a time bounds the float64 copies and graphs, and its numbers cannot depend on its pack.
     parts = []
-    for start in range(0, network.member_count, MEMBERS_AT_ONCE):
-        members = slice(start, min(start + MEMBERS_AT_ONCE, network.member_count))
-        member_inputs = (inputs if inputs.dim() == 2 else inputs[members]).to(torch.float64)
-        generators = [make_generator(seed, "probe signs", moment) for seed in seeds[members]]
+    for member, seed in enumerate(seeds):
+        one = slice(member, member + 1)
+        member_inputs = (inputs if inputs.dim() == 2 else inputs[one]).to(torch.float64)
+        generators = [make_generator(seed, "probe signs", moment)]
         parts.append(
-            _probe_members(network.select(members, torch.float64), member_inputs, labels, generators, probe_vectors)
+            _probe_members(network.select(one, torch.float64), member_inputs, labels, generators, probe_vectors)
         )
     return NetworkProbe(
         to_logits=_join_scales([part.to_logits for part in parts]),

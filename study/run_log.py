@@ -96,7 +96,6 @@ class RunLog:
         self.client = mlflow.MlflowClient(tracking_uri)
         self.tracking_uri = tracking_uri
         self.folder = folder
-        self.layer_epochs = layer_metric_epochs(epochs)
         experiment = self.client.get_experiment_by_name(folder.name)
         if experiment is None:
             local = (folder.storage / schema.ARTIFACT_FOLDER / folder.name).resolve().as_uri()
@@ -116,7 +115,11 @@ class RunLog:
                 f"{folder.storage}; give that --storage, or choose another --name"
             )
         self.experiment_id = experiment.experiment_id
+        # The same ones in every trial of a study, those added later included.
+        drawn = experiment.tags.get(schema.TAG_LAYER_EPOCHS)
+        self.layer_epochs = [int(epoch) for epoch in drawn.split()] if drawn else layer_metric_epochs(epochs)
         tags = {
+            schema.TAG_LAYER_EPOCHS: " ".join(map(str, self.layer_epochs)),
             **data_tags,
             schema.TAG_STUDY_KEY: key,
             schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,

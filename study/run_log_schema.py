@@ -80,6 +80,7 @@ GSC_FIGURE = "gsc.png"
 
 TAG_TRIAL_ID = "trial_id"
 TAG_STUDY_KEY = "study_key"
+TAG_LAYER_EPOCHS = "layer_epochs"
 TAG_STUDY = "study"
 TAG_PACK_ID = "pack_id"
 TAG_STATUS = "status"

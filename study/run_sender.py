@@ -24,8 +24,7 @@ class RunSender:
         self._transmissions: dict[str, Transmission] = {}
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._unsent: dict[str, None] = {}  # an ordered set: what failed goes to its end
-        self.problem: str | None = None
-        """Why the last attempt failed, None after a success."""
+        self._problems: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="mlflow sender", daemon=True)
 
     def __enter__(self) -> "RunSender":
@@ -43,6 +42,11 @@ class RunSender:
             self._wanted.put(trial_id)
 
     @property
+    def problem(self) -> str | None:
+        """Why the trial that failed last could not be sent; None when none waits for another attempt."""
+        return next(reversed(self._problems.values()), None)
+
+    @property
     def unsent(self) -> list[str]:
         """Trials whose records are not completely sent."""
         return sorted(self._unsent)
@@ -52,7 +56,7 @@ class RunSender:
         while not closing:
             closing = self._collect()
             self._attempt(list(self._unsent))
-        if self.problem is None:
+        if not self._problems:
             for transmission in self._transmissions.values():
                 transmission.mark_interrupted()
 
@@ -78,12 +82,14 @@ class RunSender:
                 self._transmit(trial_id)
             except Exception as error:  # a server's failures have no common type, and none may end the thread
                 self._unsent[trial_id] = None
-                self.problem = f"{type(error).__name__}: {self._log.without_secrets(one_line(error))}"
+                self._problems.pop(trial_id, None)
+                self._problems[trial_id] = f"{type(error).__name__}: {self._log.without_secrets(one_line(error))}"
                 failures += 1
                 if failures == FAILURES_IN_A_ROW:
                     return
             else:
-                failures, self.problem = 0, None
+                failures = 0
+                self._problems.pop(trial_id, None)
 
     def _transmit(self, trial_id: str) -> None:
         earlier = self._earlier_runs.get(trial_id)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from analysis.fits import (
     pair_error_with_gsc,
     tabulate_final_errors,
 )
-from analysis.report import describe_study, write_report
+from analysis.report import describe_study, make_sentences, write_report
 from analysis.tidy_frames import make_frames
 from analysis.uncertainty import t_interval
 from study import run_log_schema as schema
@@ -88,6 +89,26 @@ def test_networks_that_differ_in_the_optimizer_alone_count_once():
     assert fit_explosion_rates(frames)["seeds"].tolist() == [2]
 
 
+def test_networks_that_differ_in_training_alone_count_once_too():
+    trials = grid(seeds=range(2))
+    trials += [dataclasses.replace(trial, clipping="norm", epochs=3) for trial in trials]
+    frames = simulate(trials)
+    (rate,) = fit_explosion_rates(frames).itertuples()
+    assert (rate.network, rate.seeds) == ("none-relu", 2)
+    assert len(set(frames.trials["network"])) == 2
+
+
+def test_layers_that_nothing_arrives_at_do_not_shorten_the_growth():
+    frames = simulate(grid(depths=[10], seeds=[0, 1]), rate=1.2)
+    first_run = frames.layers["run_id"] == frames.layers["run_id"].iloc[0]
+    frames.layers.loc[first_run & (frames.layers["layer"] == 1), "log10_gsc"] = np.nan
+    frames.layers.loc[~first_run & (frames.layers["layer"] == 4), "log10_gsc"] = np.nan
+    (rate,) = fit_explosion_rates(frames).itertuples()
+    assert (rate.seeds, rate.explosion_rate) == (1, pytest.approx(1.2))
+    frames.layers.loc[frames.layers["layer"] == 1, "log10_gsc"] = np.nan
+    assert fit_explosion_rates(frames).empty
+
+
 def test_one_seed_has_no_interval():
     (rate,) = fit_explosion_rates(simulate(grid())).itertuples()
     assert math.isnan(rate.low)
@@ -109,6 +130,47 @@ def test_the_best_learning_rate_is_chosen_on_training_error():
     (row,) = tabulate_final_errors(frames).itertuples()
     assert row.learning_rate == 1e-3
     assert (row.train_error, row.test_error) == pytest.approx((0.1, 0.2))
+
+
+def test_a_learning_rate_that_not_all_seeds_have_finished_is_no_candidate():
+    trials = grid(depths=[10], rates=[1e-3, 1e-2], seeds=[0, 1])
+    frames = simulate(trials, statuses=["ok", "ok", "ok", "failed"])
+    frames.trials.loc[frames.trials["learning_rate"] == 1e-2, "final_train_error"] -= 0.05
+    (row,) = tabulate_final_errors(frames).itertuples()
+    assert (row.learning_rate, row.seeds) == (1e-3, 2)
+
+
+@pytest.mark.parametrize(
+    ("shift", "sentence"),
+    [(-0.05, "helps most for none-relu with adam at depth 20"), (0.0, "No skip path lowers"), (0.1, "No skip path")],
+)
+def test_what_is_said_of_dilution_is_true(shift, sentence):
+    frames = simulate(grid(dilutions=[0.0, 2.0]))
+    diluted = frames.trials["dilution"] == 2.0
+    frames.trials.loc[diluted, "final_train_error"] += shift * (frames.trials["depth"] / 20)
+    said = make_sentences(frames, tabulate_final_errors(frames), fit_explosion_rates(frames))
+    assert sentence in said[0]
+
+
+@pytest.mark.parametrize(
+    ("rate", "noise", "sentence"),
+    [(1.2, 0.0, "explodes fastest"), (0.9, 0.0, "no gradient is seen to explode"), (1.001, 0.05, "no gradient")],
+)
+def test_what_is_said_of_explosion_is_true(rate, noise, sentence):
+    frames = simulate(grid(seeds=range(3)), rate=rate, noise=noise)
+    (said,) = make_sentences(frames, tabulate_final_errors(frames), fit_explosion_rates(frames))
+    assert sentence in said
+
+
+def test_the_report_says_what_was_varied(tmp_path):
+    page = write_report(simulate(grid(seeds=[0, 1])), tmp_path, "command").page.read_text()
+    assert "Varied: depth (5, 20), seed (0, 1)." in page
+    assert "width 100" in page
+
+
+def test_the_table_of_errors_gives_training_before_test(tmp_path):
+    page = write_report(simulate(grid(depths=[10])), tmp_path, "command").page.read_text()
+    assert "<td>0.100 / 0.200</td>" in page
 
 
 def test_diverged_counts_as_chance_and_failed_as_nothing():
@@ -153,8 +215,8 @@ def test_odd_studies_have_a_report(name, tmp_path):
     trials, statuses = ODD_STUDIES[name]
     report = write_report(simulate(trials, statuses=statuses), tmp_path, "command <b>")
     page = report.page.read_text()
-    assert "nan" not in page.split("</style>")[1].replace("base64", "").lower().split("data:image")[0]
-    assert ">nan<" not in page
+    words = re.sub(r'base64,[^"]*', "", page.split("</style>")[1]).lower()
+    assert not re.search(r"\bnan\b|\binf\b", words)
     assert "command &lt;b&gt;" in page
 
 

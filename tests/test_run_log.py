@@ -2,11 +2,14 @@
 
 import http.server
 import threading
+from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+from analysis import load_study
 from study import run_log_schema as schema
 from study.run_log import RunLog, check_tracking, is_complete
 from study.train_loop import MemberEpoch
@@ -140,6 +143,34 @@ def test_another_storage_may_not_take_a_study_over(run_log, folder, tmp_path):
 def test_other_data_are_refused(run_log, folder):
     with pytest.raises(ValueError, match="was run on synthetic"):
         RunLog(run_log.tracking_uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
+
+
+def test_what_is_drawn_by_layer_stays_the_same_when_a_study_grows(run_log, folder):
+    assert run_log.layer_epochs == [0, 1]
+    assert RunLog(run_log.tracking_uri, folder, DATA, epochs=40).layer_epochs == [0, 1]
+
+
+def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial):
+    trials = [make_trial(seed=seed, epochs=1) for seed in range(2)]
+    for trial in trials:
+        write_record(folder, trial)
+        run_log.begin_transmission(trial.trial_id).advance()
+    before = load_study("some", run_log.tracking_uri)
+    assert before.incomplete == []
+    lost = active_runs(run_log)[0]
+    for table in (schema.HISTORY_TABLE, schema.GSC_TABLE):
+        Path(f"{lost.info.artifact_uri.removeprefix('file://')}/{table}").unlink()
+    after = load_study("some", run_log.tracking_uri)
+    assert after.incomplete == [lost.info.run_name]
+    order = ["run_id", "epoch"]
+    pd.testing.assert_frame_equal(
+        after.epochs.sort_values(order, ignore_index=True), before.epochs.sort_values(order, ignore_index=True)
+    )
+    kept = ["run_id", "epoch", "layer", "log10_gsc"]
+    pd.testing.assert_frame_equal(
+        after.layers[kept].sort_values(kept, ignore_index=True),
+        before.layers[kept].sort_values(kept, ignore_index=True),
+    )
 
 
 @pytest.mark.parametrize(
