@@ -1,24 +1,60 @@
-"""Activation name → function. To add one: an entry here and its name in `trial_config.ACTIVATIONS`.
+"""Activation name → definition: the one table that configuration, networks, theory and documentation read.
 
-Functions are made of operations whose vectorized and scalar paths agree bitwise, because it depends on an element's
-place in the pack which of them computes it. `torch.selu` is not one of them.
+To add an activation, add an entry. Functions take tensors of any shape and act on each element. They are made of
+operations whose vectorized and scalar paths agree bitwise, because it depends on an element's place in the pack which
+of them computes it (`torch.selu`, `torch.sigmoid` and others disagree), and of such that autograd gives the slope that
+`torch.nn.functional` gives, at 0 and far from it. The file imports nothing, so that search spaces can read its names.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+LEAKY_SLOPE = 0.01
 
 
-def selu(z: torch.Tensor) -> torch.Tensor:
-    """Return scale · (z where z > 0, α(eᶻ − 1) elsewhere). Source: Klambauer et al. 2017, arXiv:1706.02515."""
-    return SELU_SCALE * (torch.relu(z) + SELU_ALPHA * torch.expm1(z.clamp(max=0)))
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """A nonlinearity φ: its function, and its formula as documentation shows it."""
+
+    function: Callable[["torch.Tensor"], "torch.Tensor"]
+    formula: str
 
 
-ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "selu": selu,
-    "identity": lambda z: z,
+def _sigmoid(z: "torch.Tensor") -> "torch.Tensor":
+    # 1/(1 + e⁻ᶻ) has the slope ∞/∞ where e⁻ᶻ overflows.
+    return 0.5 + 0.5 * (0.5 * z).tanh()
+
+
+def _softplus(z: "torch.Tensor") -> "torch.Tensor":
+    positive = z.relu()
+    e = (z - 2 * positive).exp()  # e^−|z|, with the slope that makes φ'(0) = 1/2
+    u = 1 + e
+    return positive + u.log() + (e - (u - 1)) / u  # ln(1 + e) without the rounding of 1 + e
+
+
+def _negative_part(z: "torch.Tensor") -> "torch.Tensor":
+    return z.clamp(max=0)
+
+
+ACTIVATION_TABLE: dict[str, Activation] = {
+    "relu": Activation(lambda z: z.relu(), "max(z, 0)"),
+    "leaky_relu": Activation(
+        lambda z: z.relu() + LEAKY_SLOPE * _negative_part(z), f"max(z, 0) + {LEAKY_SLOPE} min(z, 0)"
+    ),
+    "tanh": Activation(lambda z: z.tanh(), "tanh z"),
+    "sigmoid": Activation(_sigmoid, "1/(1 + e⁻ᶻ)"),
+    "selu": Activation(
+        lambda z: SELU_SCALE * (z.relu() + SELU_ALPHA * _negative_part(z).expm1()),
+        f"{SELU_SCALE:.4f} (z where z > 0, {SELU_ALPHA:.4f} (eᶻ − 1) elsewhere)",
+    ),
+    "elu": Activation(lambda z: z.relu() + _negative_part(z).expm1(), "z where z > 0, eᶻ − 1 elsewhere"),
+    "gelu": Activation(lambda z: 0.5 * z * (1 + (z * 0.5**0.5).erf()), "z Φ(z), Φ the normal distribution function"),
+    "silu": Activation(lambda z: z * _sigmoid(z), "z/(1 + e⁻ᶻ)"),
+    "softplus": Activation(_softplus, "ln(1 + eᶻ)"),
+    "identity": Activation(lambda z: z, "z: the linear control"),
 }

@@ -15,9 +15,11 @@ Source: Philipp, Song and Carbonell, arXiv:1712.05577, section 3.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import torch
+
+EXACT_UP_TO = 32
+"""Largest size of a target for which one-hot vectors are the default; larger ones get sign vectors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,43 +34,27 @@ class GradientScale:
     standard_error: torch.Tensor
 
 
-def measure_gradient_scale(
-    sources: Sequence[torch.Tensor],
-    target: torch.Tensor,
-    *,
-    probe_vectors: int,
-    generators: Sequence[torch.Generator],
-    independent_examples: bool,
+def estimate_gradient_scale(
+    log_norms: torch.Tensor, log_sizes: torch.Tensor, log_target: torch.Tensor, exact: bool
 ) -> GradientScale:
-    """Estimate GSC from every source to `target` with the graph between them kept.
+    """Put norms together to GSC.
 
     Args:
-        sources: states F_s, each [E, B, d_s], part of the graph of `target`.
-        target: F_t [E, B, d_t].
-        probe_vectors: number of sign vectors, at least 2; where examples are independent and d_t is no larger than
-            this, the exact one-hot vectors are taken instead.
-        generators: one per member, for the signs.
-        independent_examples: no example's target depends on another example (no batch normalization).
+        log_norms: ln ‖VᵀJ‖ for every probe vector V, [vectors, E, S].
+        log_sizes: ln (‖F_s‖_F/√(B·d_s)), [E, S].
+        log_target: ln ‖F_t‖_F, [E].
+        exact: the vectors are all one-hot ones, not signs.
     """
-    exact = independent_examples and target.shape[2] <= probe_vectors
-    vectors = _one_hot_vectors(target) if exact else _sign_vectors(target, probe_vectors, generators)
-    log_norms = []
-    for vector in vectors:
-        gradients = torch.autograd.grad(target, list(sources), vector, retain_graph=True)
-        log_norms.append(torch.stack([log_norm(gradient) for gradient in gradients], dim=1))
-    log_squares = 2 * torch.stack(log_norms)  # [vectors, E, S]
+    log_squares = 2 * log_norms
     log_sum = torch.logsumexp(log_squares, dim=0)
-    log_jacobian = 0.5 * (log_sum if exact else log_sum - math.log(len(vectors)))
-    log_sizes = torch.stack(
-        [log_norm(source.detach()) - 0.5 * math.log(source[0].numel()) for source in sources], dim=1
-    )
-    log_gsc = log_jacobian + log_sizes - log_norm(target.detach())[:, None]
+    log_jacobian = 0.5 * (log_sum if exact else log_sum - math.log(len(log_squares)))
+    log_gsc = log_jacobian + log_sizes - log_target[:, None]
     if exact:
         standard_error = torch.zeros_like(log_gsc)
     else:
         # d log10(x)/dx = 1/(x ln 10), and GSC is the square root of what is averaged.
-        relative = torch.exp(log_squares - log_sum + math.log(len(vectors)))
-        standard_error = relative.std(dim=0) / math.sqrt(len(vectors)) / (2 * math.log(10))
+        relative = torch.exp(log_squares - log_sum + math.log(len(log_squares)))
+        standard_error = relative.std(dim=0) / math.sqrt(len(log_squares)) / (2 * math.log(10))
     return GradientScale(log_gsc / math.log(10), standard_error)
 
 
@@ -76,6 +62,7 @@ def explosion_rate(log10_gsc: torch.Tensor) -> torch.Tensor:
     """Return r [E], the mean growth of GSC per layer between the first and the last stream state.
 
     nan below depth 3, and where nothing arrives at one of the two ends.
+
     `log10_gsc` [E, D] runs over s = 0 (input) … D−1. Taking the two ends over their distance is the maximum-likelihood
     estimate when the logarithms of the layers' growths are independent.
     """
@@ -94,12 +81,18 @@ def log_norm(tensor: torch.Tensor) -> torch.Tensor:
     return torch.log(safe_peak[:, 0]) + torch.log(torch.linalg.vector_norm(flat / safe_peak, dim=1))
 
 
-def _one_hot_vectors(target: torch.Tensor) -> list[torch.Tensor]:
-    rows = torch.eye(target.shape[2], dtype=target.dtype, device=target.device)
-    return [row.expand_as(target) for row in rows]
+def log_size(state: torch.Tensor) -> torch.Tensor:
+    """Return ln of the quadratic mean of each member's state, ln (‖F_s‖_F/√(B·d_s)), [E]."""
+    return log_norm(state) - 0.5 * math.log(state[0].numel())
 
 
-def _sign_vectors(target: torch.Tensor, count: int, generators: Sequence[torch.Generator]) -> list[torch.Tensor]:
-    shape = target.shape[1:]
-    signs = torch.stack([torch.randint(0, 2, (count, *shape), generator=generator) for generator in generators], dim=1)
-    return list((2 * signs - 1).to(target.device, target.dtype))
+def one_hot_vectors(target: torch.Tensor) -> torch.Tensor:
+    """Return the exact probes of one member's target [B, d]: [d, B, d], vector i is 1 at unit i of every example."""
+    batch, size = target.shape
+    return torch.eye(size, dtype=target.dtype, device=target.device)[:, None, :].expand(size, batch, size)
+
+
+def sign_vectors(target: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return `count` vectors of random signs shaped like `target`, drawn on the CPU: [count, *target.shape]."""
+    signs = torch.randint(0, 2, (count, *target.shape), generator=generator)
+    return (2 * signs - 1).to(target.device, target.dtype)

@@ -13,21 +13,18 @@ Check: with k → ∞ every v_l equals v_1; with k = 0 this is a plain multilaye
 Source: Philipp, Song and Carbonell, arXiv:1712.05577 (dilution); the member axis is ours.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 
-from study.activations import ACTIVATION_FUNCTIONS
-from study.initialization import INITIALIZERS
+from study.activations import ACTIVATION_TABLE
+from study.initialization import INITIALIZATION_TABLE, LayerShape
 from study.mean_field import resolve_gain, resolve_input_gain
 from study.member_products import multiply_members
-from study.normalizations import (
-    NORMALIZATION_FUNCTIONS,
-    RunningStatistics,
-    couples_examples,
-    standardise_over_batch,
-)
+from study.normalizations import NORMALIZATION_TABLE
 from study.random_streams import make_generator
+from study.running_statistics import RunningStatistics
 from study.trial_config import TrialConfig
 
 Normalizer = Callable[[int, torch.Tensor], torch.Tensor]
@@ -51,8 +48,8 @@ class PackedNetwork:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         depth, width = trials[0].depth, trials[0].width
-        self.depth, self.normalization = depth, trials[0].normalization
-        self.activate = ACTIVATION_FUNCTIONS[trials[0].activation]
+        self.depth, self.normalization = depth, NORMALIZATION_TABLE[trials[0].normalization]
+        self.activate = ACTIVATION_TABLE[trials[0].activation].function
         weights = [_draw_weights(trial, input_size, class_count) for trial in trials]
 
         def stack(draws: list[torch.Tensor]) -> torch.Tensor:
@@ -99,21 +96,21 @@ class PackedNetwork:
 
     def normalize_for_training(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the statistics of this batch and, with batch normalization, remember them."""
-        if not couples_examples(self.normalization):
-            return self.normalize_by_batch(layer, v)
-        normalized, mean, variance = standardise_over_batch(v)
+        if not self.normalization.couples_examples:
+            return self.normalization.normalize(v)
+        normalized, mean, variance = self.normalization.standardise(v)
         self.running.update(layer, mean, variance, examples=v.shape[1])
         return normalized
 
     def normalize_by_batch(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the statistics of this batch and leave the running ones untouched: what probes use."""
-        return NORMALIZATION_FUNCTIONS[self.normalization](v)
+        return self.normalization.normalize(v)
 
     def normalize_for_evaluation(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the running statistics, so that one example's result does not depend on the others."""
-        if couples_examples(self.normalization):
+        if self.normalization.couples_examples:
             return self.running.normalize(layer, v)
-        return NORMALIZATION_FUNCTIONS[self.normalization](v)
+        return self.normalization.normalize(v)
 
     def select(self, members: slice, dtype: torch.dtype) -> "PackedNetwork":
         """Return a detached copy of some members in another precision, for measurements."""
@@ -137,13 +134,14 @@ def _draw_weights(
     trial: TrialConfig, input_size: int, class_count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw one member's weights in float64: first [inputs, H], hidden [D−2, H, H], last [H, C]."""
-    make = INITIALIZERS[trial.initialization]
-    gains = [resolve_input_gain(trial.gain)] + [resolve_gain(trial.gain, trial.activation)] * (trial.depth - 1)
+    draw = INITIALIZATION_TABLE[trial.initialization].draw
     sizes = [input_size] + [trial.width] * (trial.depth - 1) + [class_count]
-    # Depth is part of the purpose: networks of two depths are independent draws, as statistics over depths assume.
-    layers = [
-        gain * make(fan_in, fan_out, make_generator(trial.seed, f"weights of depth {trial.depth}", layer))
-        for layer, (gain, fan_in, fan_out) in enumerate(zip(gains, sizes, sizes[1:], strict=False))
-    ]
+    layers = []
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        first, last = layer == 0, layer == trial.depth - 1
+        gain = resolve_input_gain(trial.gain) if first else resolve_gain(trial.gain, trial.activation)
+        # Depth is part of the purpose: networks of two depths are independent draws, as statistics over depths assume.
+        generator = make_generator(trial.seed, f"weights of depth {trial.depth}", layer)
+        layers.append(gain * draw(LayerShape(fan_in, fan_out, first, last), generator))
     hidden = torch.stack(layers[1:-1]) if trial.depth > 2 else torch.empty(0, trial.width, trial.width)
     return layers[0], hidden.to(torch.float64), layers[-1]

@@ -1,72 +1,70 @@
-"""Normalization name → function of packed pre-activations, without trainable gain or shift.
+"""Normalization name → definition: the one table that configuration, networks, theory and documentation read.
 
-Legend: E members, B examples, H units.
+Legend: E members (or any leading axes), B examples, H units; g the gradient with respect to N(v).
     v     [E, B, H]  stream state
-    N(v)  [E, B, H]  batch: each unit over the examples; layer: each example over the units
-Both divide by √(variance + EPSILON) with the population variance, as `torch.nn.BatchNorm1d` and `torch.nn.LayerNorm`.
+    N(v)  [E, B, H]  = (v − mean) / √(variance + EPSILON), moments over the entry's axis, variance the population one;
+                       where it is not centred, the mean is left in and the variance is the mean square
+    gradient with respect to v  = (g − mean(g) − N(v) · mean(g · N(v))) / √(variance + EPSILON), the first mean only
+                                  where it is centred
+None has a trainable gain or shift. `batch` and `layer` are those of `torch.nn.BatchNorm1d` and `torch.nn.LayerNorm`,
+`rms` that of `torch.nn.RMSNorm`.
 Check: N(v) of batch has mean 0 and variance 1 in every column.
 
-To add one: an entry in NORMALIZATION_FUNCTIONS and its name in `trial_config.NORMALIZATIONS`.
+To add a normalization, add an entry. The file imports nothing, so that search spaces can read its names.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 EPSILON = 1e-5
-RUNNING_MOMENTUM = 0.1
+EXAMPLES, UNITS = -2, -1
 
 
-def normalize_nothing(v: torch.Tensor) -> torch.Tensor:
-    """Return `v` itself."""
-    return v
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """How a state is standardised: over its EXAMPLES, its UNITS, or (None) not at all; with or without centring."""
+
+    axis: int | None
+    centred: bool
+    description: str
+
+    @property
+    def couples_examples(self) -> bool:
+        """Whether one example's output depends on the others in its batch."""
+        return self.axis == EXAMPLES
+
+    def normalize(self, v: "torch.Tensor") -> "torch.Tensor":
+        """Return N(v) with moments of this batch."""
+        return v if self.axis is None else self.standardise(v)[0]
+
+    def standardise(self, v: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+        """Return N(v), and the mean and population variance it was made with, which broadcast over v."""
+        assert self.axis is not None
+        mean = v.mean(dim=self.axis, keepdim=True)
+        residual = v - mean if self.centred else v
+        variance = residual.square().mean(dim=self.axis, keepdim=True)
+        return residual * (variance + EPSILON).rsqrt(), mean, variance
+
+    def pull_back(
+        self, gradient: "torch.Tensor", normalized: "torch.Tensor", variance: "torch.Tensor | None"
+    ) -> "torch.Tensor":
+        """Return the gradient with respect to v, from that with respect to N(v), which has further leading axes."""
+        if self.axis is None:
+            return gradient
+        assert variance is not None
+        along = (gradient * normalized).mean(dim=self.axis, keepdim=True)
+        result = gradient - normalized * along
+        if self.centred:
+            result -= gradient.mean(dim=self.axis, keepdim=True)
+        return result * (variance + EPSILON).rsqrt()
 
 
-def normalize_batch(v: torch.Tensor) -> torch.Tensor:
-    """Standardise each unit over the examples of its member."""
-    return standardise_over_batch(v)[0]
-
-
-def standardise_over_batch(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return N(v), and the mean and population variance that it was made with, [E, 1, H] each."""
-    mean = v.mean(dim=1, keepdim=True)
-    centred = v - mean
-    variance = centred.square().mean(dim=1, keepdim=True)
-    return centred * torch.rsqrt(variance + EPSILON), mean, variance
-
-
-def normalize_layer(v: torch.Tensor) -> torch.Tensor:
-    """Standardise each example over its units."""
-    centred = v - v.mean(dim=2, keepdim=True)
-    return centred * torch.rsqrt(centred.square().mean(dim=2, keepdim=True) + EPSILON)
-
-
-NORMALIZATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "none": normalize_nothing,
-    "batch": normalize_batch,
-    "layer": normalize_layer,
+NORMALIZATION_TABLE: dict[str, Normalization] = {
+    "none": Normalization(axis=None, centred=False, description="v itself"),
+    "batch": Normalization(axis=EXAMPLES, centred=True, description="each unit over the examples"),
+    "layer": Normalization(axis=UNITS, centred=True, description="each example over its units"),
+    "rms": Normalization(axis=UNITS, centred=False, description="each example over its units, without centring"),
 }
-
-
-def couples_examples(normalization: str) -> bool:
-    """Say whether one example's output depends on the others in its batch."""
-    return normalization == "batch"
-
-
-@dataclasses.dataclass
-class RunningStatistics:
-    """Exponential averages of batch means and (unbiased) variances, for evaluation; [layers, E, 1, H] each."""
-
-    mean: torch.Tensor
-    variance: torch.Tensor
-
-    @torch.no_grad()
-    def update(self, layer: int, mean: torch.Tensor, variance: torch.Tensor, examples: int) -> None:
-        """Move the averages of one layer towards the mean and population variance of a batch."""
-        self.mean[layer].lerp_(mean, RUNNING_MOMENTUM)
-        self.variance[layer].lerp_(variance * (examples / (examples - 1)), RUNNING_MOMENTUM)
-
-    def normalize(self, layer: int, v: torch.Tensor) -> torch.Tensor:
-        """Standardise `v` with the averages of one layer."""
-        return (v - self.mean[layer]) * torch.rsqrt(self.variance[layer] + EPSILON)

@@ -22,7 +22,7 @@ def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str
     counts only where no other trial of its cell ended well, and is named so. `statuses` is by trial_id.
     """
     cells: dict[tuple[str, str, float], dict[int, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
-    differing = [name for name in FIELD_NAMES if name not in OWN_PLACES and len({getattr(t, name) for t in trials}) > 1]
+    differing = [name for name in FIELD_NAMES if name not in OWN_PLACES and _differs(trials, name)]
     for trial in trials:
         extra = "".join(f" {name}={getattr(trial, name)}" for name in differing)
         row = f"{trial.normalization}-{trial.activation}{extra}", trial.optimizer, trial.dilution
@@ -38,6 +38,12 @@ def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str
         texts = [min(by_depth[depth])[1] if depth in by_depth else "" for depth in depths]
         table.add_row(network, optimizer, f"{dilution:g}", *texts)
     return table
+
+
+def _differs(trials: Sequence[TrialConfig], name: str) -> bool:
+    """Say whether a field has several values with one optimizer; others (momentum, say) belong to the optimizer."""
+    values = {(trial.optimizer, getattr(trial, name)) for trial in trials}
+    return len(values) > len({trial.optimizer for trial in trials})
 
 
 def _final_test_error(status: str | None, folder: StudyFolder, trial: TrialConfig) -> tuple[float, str]:

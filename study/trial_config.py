@@ -12,9 +12,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-ACTIVATIONS = ("relu", "tanh", "selu", "identity")
-NORMALIZATIONS = ("none", "batch", "layer")
-INITIALIZATIONS = ("gaussian", "orthogonal")
+from study.activations import ACTIVATION_TABLE
+from study.initialization import INITIALIZATION_TABLE
+from study.normalizations import NORMALIZATION_TABLE
+
+ACTIVATIONS = tuple(ACTIVATION_TABLE)
+NORMALIZATIONS = tuple(NORMALIZATION_TABLE)
+INITIALIZATIONS = tuple(INITIALIZATION_TABLE)
 NAMED_GAINS = ("critical", "he", "lecun", "xavier")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("constant", "cosine", "step")
@@ -108,6 +112,11 @@ class TrialConfig:
         _check(self.seed >= 0, "seed", self.seed, "give 0 or more")
         _check(self.probe_size >= 2, "probe_size", self.probe_size, "give at least 2")
         _check(self.probe_vectors >= 2, "probe_vectors", self.probe_vectors, "give at least 2")
+        if INITIALIZATION_TABLE[self.initialization].starts_linear:
+            remedy = f"use 'relu' with initialization={self.initialization!r}, whose halves cancel with no other"
+            _check(self.activation == "relu", "activation", self.activation, remedy)
+            remedy = f"give an even number with initialization={self.initialization!r}"
+            _check(self.width % 2 == 0, "width", self.width, remedy)
         if self.optimizer == "adam":
             _check(self.momentum == 0, "momentum", self.momentum, "leave it at 0 with adam, or use optimizer='sgd'")
             _check(

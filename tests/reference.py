@@ -9,8 +9,14 @@ from study.trial_config import TrialConfig
 
 PHI = {
     "relu": lambda z: torch.where(z > 0, z, 0),
+    "leaky_relu": lambda z: torch.where(z > 0, z, 0.01 * z),
     "tanh": lambda z: (z.exp() - (-z).exp()) / (z.exp() + (-z).exp()),
+    "sigmoid": lambda z: 1 / (1 + (-z).exp()),
     "selu": lambda z: 1.0507009873554805 * torch.where(z > 0, z, 1.6732632423543772 * (z.exp() - 1)),
+    "elu": lambda z: torch.where(z > 0, z, z.exp() - 1),
+    "gelu": lambda z: z * torch.distributions.Normal(0, 1).cdf(z),
+    "silu": lambda z: z / (1 + (-z).exp()),
+    "softplus": lambda z: (1 + z.exp()).log(),
     "identity": lambda z: z,
 }
 
@@ -20,7 +26,7 @@ def normalize(name: str, v: torch.Tensor) -> torch.Tensor:
     if name == "none":
         return v
     dim = 0 if name == "batch" else 1
-    mean = v.mean(dim, keepdim=True)
+    mean = 0 if name == "rms" else v.mean(dim, keepdim=True)
     variance = ((v - mean) ** 2).mean(dim, keepdim=True)
     return (v - mean) / (variance + 1e-5) ** 0.5
 
@@ -54,6 +60,15 @@ def from_stream(trial: TrialConfig, weights: list, layer: int, v: torch.Tensor) 
         residual = PHI[trial.activation](normalize(trial.normalization, v)) @ weight + bias
         v = (k * v + residual) / math.sqrt(k * k + 1)
     return PHI[trial.activation](normalize(trial.normalization, v)) @ weights[-1][0] + weights[-1][1]
+
+
+def to_stream(trial: TrialConfig, weights: list, v: torch.Tensor) -> torch.Tensor:
+    """Run one member through hidden layers alone (the last of `weights` is not used), from one state to another."""
+    k = trial.dilution
+    for weight, bias in weights[:-1]:
+        residual = PHI[trial.activation](normalize(trial.normalization, v)) @ weight + bias
+        v = (k * v + residual) / math.sqrt(k * k + 1)
+    return v
 
 
 def explicit_gsc(source: torch.Tensor, function) -> float:

@@ -6,12 +6,16 @@ import math
 import pytest
 import torch
 
-from study.gradient_scale import explosion_rate, log_norm, measure_gradient_scale
+import study.linearization
+from study.gradient_scale import explosion_rate, log_norm, log_size
+from study.linearization import Linearization
 from study.network import PackedNetwork
+from study.network_gsc import gsc_matrix, gsc_to_logits_and_losses, gsc_to_state
+from study.normalizations import NORMALIZATION_TABLE
 from study.probes import probe_network
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, INITIALIZATIONS, NORMALIZATIONS
-from tests.reference import example_losses, explicit_gsc, from_stream, member_weights, plain_stream
+from tests.reference import example_losses, explicit_gsc, from_stream, member_weights, plain_stream, to_stream
 
 INPUTS, CLASSES, EXAMPLES = 6, 3, 5
 LABELS = torch.tensor([0, 1, 2, 1, 0])
@@ -37,13 +41,16 @@ def expected_log10_gsc(network, member, trial):
     ]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("normalization", ["none", "layer"])
-@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+PAIRS = [(a, i) for a in ACTIVATIONS for i in INITIALIZATIONS if i != "looks_linear" or a == "relu"]
+UNCOUPLED = [name for name, normalization in NORMALIZATION_TABLE.items() if not normalization.couples_examples]
+
+
+@pytest.mark.parametrize(("activation", "initialization"), PAIRS)
+@pytest.mark.parametrize("normalization", UNCOUPLED)
 def test_exact_probes_equal_the_jacobian(make_trial, activation, normalization, initialization):
     trials = [
         make_trial(
-            width=7,
+            width=8,
             activation=activation,
             normalization=normalization,
             initialization=initialization,
@@ -52,19 +59,38 @@ def test_exact_probes_equal_the_jacobian(make_trial, activation, normalization, 
         )
         for k in (0, 1, 3)
     ]
-    network, measured = probe(trials, inputs(), vectors=CLASSES)
+    network, measured = probe(trials, inputs(), vectors=2)
     for member, trial in enumerate(trials):
         expected = torch.tensor(expected_log10_gsc(network, member, trial), dtype=torch.float64)
-        torch.testing.assert_close(measured.to_logits.log10_gsc[member], expected, rtol=0, atol=1e-10)
+        # An error of 4e-11 in log10 is a relative one of 1e-10.
+        torch.testing.assert_close(measured.to_logits.log10_gsc[member], expected, rtol=0, atol=4e-11)
         weights = member_weights(network, member)
         to_loss = explicit_gsc(
             inputs(), lambda x, trial=trial, weights=weights: example_losses(plain_stream(trial, weights, x)[1], LABELS)
         )
-        assert measured.to_loss.log10_gsc[member].item() == pytest.approx(math.log10(to_loss), abs=1e-10)
+        assert measured.to_loss.log10_gsc[member, 0].item() == pytest.approx(math.log10(to_loss), abs=4e-11)
     assert (measured.to_logits.standard_error == 0).all()
+    assert (measured.to_loss.standard_error == 0).all()
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("activation", "initialization"), PAIRS)
+def test_pulled_back_gradients_equal_the_jacobian_with_coupled_examples(make_trial, activation, initialization):
+    fields = {"width": 8, "activation": activation, "initialization": initialization, "normalization": "batch"}
+    trials = [make_trial(**fields, dilution=k, seed=k) for k in (0, 1, 3)]
+    network = PackedNetwork(trials, INPUTS, CLASSES, dtype=torch.float64)
+    for member, trial in enumerate(trials):
+        linearization = Linearization(network.select(slice(member, member + 1), torch.float64), inputs())
+        # One vector per component of the whole batch's logits makes the sum of squares exact here, too.
+        everything = torch.eye(EXAMPLES * CLASSES, dtype=torch.float64).view(-1, EXAMPLES, CLASSES)
+        log_norms = linearization.pull_back(everything, trial.depth)
+        squares = torch.logsumexp(2 * log_norms, dim=0)
+        sizes = torch.cat([log_size(state[None]) for state in linearization.states[:-1]])
+        measured = (0.5 * squares + sizes - log_norm(linearization.logits[None])) / math.log(10)
+        expected = torch.tensor(expected_log10_gsc(network, member, trial), dtype=torch.float64)
+        torch.testing.assert_close(measured, expected, rtol=0, atol=4e-11)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_sign_probes_see_the_coupling_by_batch_normalization(make_trial, activation):
     trials = [make_trial(width=7, activation=activation, normalization="batch", dilution=k, seed=k) for k in (0, 1)]
     network, measured = probe(trials, inputs(), vectors=2000)
@@ -74,8 +100,13 @@ def test_sign_probes_see_the_coupling_by_batch_normalization(make_trial, activat
             error = measured.to_logits.standard_error[member, layer].item()
             assert 0 < error < 0.02
             assert abs(measured.to_logits.log10_gsc[member, layer].item() - value) < 4.5 * error
-        # Without the coupling the answer is another one, which this test must be able to tell apart.
         weights = member_weights(network, member)
+        to_loss = explicit_gsc(
+            inputs(), lambda x, trial=trial, weights=weights: example_losses(plain_stream(trial, weights, x)[1], LABELS)
+        )
+        error = measured.to_loss.standard_error[member, 0].item()
+        assert abs(measured.to_loss.log10_gsc[member, 0].item() - math.log10(to_loss)) < 4.5 * error
+        # Without the coupling the answer is another one, which this test must be able to tell apart.
         alone = [
             torch.autograd.functional.jacobian(functools.partial(from_stream, trial, weights, 0), inputs())[i, :, i]
             for i in range(EXAMPLES)
@@ -86,23 +117,73 @@ def test_sign_probes_see_the_coupling_by_batch_normalization(make_trial, activat
         assert difference > 10 * measured.to_logits.standard_error[member, 0].item()
 
 
-def test_standard_error_of_sign_probes_covers(make_trial):
-    trial = make_trial(width=7, normalization="batch", depth=4)
+@pytest.mark.parametrize("normalization", ["batch", "none"])
+def test_standard_error_of_sign_probes_covers(make_trial, normalization):
+    trial = make_trial(width=7, normalization=normalization, depth=4)
     network = PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64)
     expected = expected_log10_gsc(network, 0, trial)[0]
+    linearization = Linearization(network.select(slice(0, 1), torch.float64), inputs())
     repetitions, vectors, covered = 300, 16, 0
     for repetition in range(repetitions):
-        x = inputs().expand(1, -1, -1).clone().requires_grad_()
-        measured = measure_gradient_scale(
-            [x],
-            network.forward(x, network.normalize_by_batch),
+        measured, _ = gsc_to_logits_and_losses(
+            linearization,
+            LABELS,
             probe_vectors=vectors,
-            generators=[make_generator(repetition, "coverage")],
-            independent_examples=False,
+            generator=make_generator(repetition, "coverage"),
+            exact=False,
         )
         # 2.131 is the 97.5% point of Student's t with 15 degrees of freedom.
-        covered += abs(measured.log10_gsc.item() - expected) < 2.131 * measured.standard_error.item()
+        covered += abs(measured.log10_gsc[0, 0].item() - expected) < 2.131 * measured.standard_error[0, 0].item()
     assert 0.90 <= covered / repetitions <= 0.99
+
+
+def test_every_state_can_be_the_target(make_trial):
+    trial = make_trial(width=8, normalization="layer", dilution=1)
+    network = PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64)
+    linearization = Linearization(network.select(slice(0, 1), torch.float64), inputs())
+    matrix = gsc_matrix(linearization, probe_vectors=2, generator=make_generator(0, "test"))
+    weights = member_weights(network, 0)
+    states = [inputs(), *plain_stream(trial, weights, inputs())[0]]
+
+    def run(source, target):
+        def function(v):
+            if source == 0:
+                stream, logits = plain_stream(trial, weights, v)
+                return [v, *stream, logits][target]
+            rest = [*weights[source:target], (torch.eye(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64))]
+            return to_stream(trial, rest, v) if target < trial.depth else from_stream(trial, weights, source, v)
+
+        return function
+
+    for source in range(trial.depth):
+        for target in range(source + 1, trial.depth + 1):
+            expected = math.log10(explicit_gsc(states[source], run(source, target)))
+            assert matrix.log10_gsc[source, target].item() == pytest.approx(expected, abs=4e-11)
+    assert matrix.log10_gsc.isnan().tril(-1).equal(torch.ones(6, 6).tril(-1).bool())
+    assert (matrix.log10_gsc.diagonal() == 0).all()
+    for target in (0, trial.depth + 1):
+        with pytest.raises(ValueError, match=f"target: {target} is out of range; give a state from 1 to 5"):
+            gsc_to_state(linearization, target, probe_vectors=2, generator=make_generator(0, "test"))
+
+
+def test_exact_is_refused_where_it_would_be_wrong(make_trial):
+    network = PackedNetwork([make_trial(normalization="batch")], INPUTS, CLASSES, dtype=torch.float64)
+    with pytest.raises(ValueError, match="exact: batch normalization couples the examples"):
+        gsc_to_state(Linearization(network, inputs()), 5, probe_vectors=2, generator=make_generator(0, "t"), exact=True)
+
+
+def test_wide_inputs_and_many_vectors_change_nothing(make_trial, monkeypatch):
+    x = torch.randn(EXAMPLES, 60, dtype=torch.float64, generator=make_generator(0, "test"))
+    network = PackedNetwork([make_trial(width=8)], 60, CLASSES, dtype=torch.float64)
+    linearization = Linearization(network, x)
+    vectors = torch.randn(7, EXAMPLES, CLASSES, dtype=torch.float64, generator=make_generator(1, "test"))
+    log_norms = linearization.pull_back(vectors, 5)
+    monkeypatch.setattr(study.linearization, "ENTRIES_AT_ONCE", 1)
+    torch.testing.assert_close(linearization.pull_back(vectors, 5), log_norms, rtol=1e-13, atol=1e-13)
+    x.requires_grad_()
+    logits = network.forward(x, network.normalize_by_batch)[0]
+    plain = [torch.autograd.grad(logits, x, vector, retain_graph=True)[0].norm().log() for vector in vectors]
+    torch.testing.assert_close(log_norms[:, 0], torch.stack(plain), rtol=1e-12, atol=1e-12)
 
 
 def test_a_linear_orthogonal_network_has_gsc_one(make_trial):
@@ -115,15 +196,23 @@ def test_a_linear_orthogonal_network_has_gsc_one(make_trial):
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
-def test_rescaling_a_layer_changes_nothing(make_trial, factor):
-    network = PackedNetwork([make_trial()], INPUTS, CLASSES, dtype=torch.float64)
+@pytest.mark.parametrize("layer", range(5))
+@pytest.mark.parametrize(("activation", "normalization"), [("relu", "none"), ("tanh", "batch"), ("silu", "layer")])
+def test_rescaling_a_layer_changes_nothing(make_trial, factor, layer, activation, normalization):
+    network = PackedNetwork(
+        [make_trial(activation=activation, normalization=normalization)], INPUTS, CLASSES, dtype=torch.float64
+    )
+    for parameter in network.parameters:  # so large that ε of the normalization does not tell the scales apart
+        parameter.data *= 1e9 if normalization != "none" else 1
 
     def measure():
-        return probe_network(network, inputs(), LABELS, seeds=[0], moment=0, probe_vectors=CLASSES).to_logits.log10_gsc
+        probed = probe_network(network, inputs(), LABELS, seeds=[0], moment=0, probe_vectors=CLASSES)
+        return probed.to_logits.log10_gsc
 
     before = measure()
-    network.parameters[2].data[:, 1] *= factor
-    torch.testing.assert_close(measure(), before, rtol=0, atol=1e-8)
+    weights = [network.parameters[0].data, *network.parameters[2].data.unbind(1), network.parameters[4].data]
+    weights[layer] *= factor
+    torch.testing.assert_close(measure(), before, rtol=0, atol=4e-9)
 
 
 def test_a_thousand_layers_neither_overflow_nor_underflow(make_trial):
@@ -131,6 +220,18 @@ def test_a_thousand_layers_neither_overflow_nor_underflow(make_trial):
     _, measured = probe([trial], inputs(), vectors=2)
     assert measured.to_logits.log10_gsc.isfinite().all()
     assert measured.to_logits.log10_gsc[0, 0] > 60
+
+
+@pytest.mark.parametrize("factor", [1e-10, 1e10])
+def test_gradients_beyond_the_range_of_float64(make_trial, factor):
+    trial = make_trial(depth=200, width=20, activation="identity", initialization="orthogonal")
+    linearization = Linearization(PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64), inputs())
+    vectors = torch.ones(1, EXAMPLES, CLASSES, dtype=torch.float64)
+    before = linearization.pull_back(vectors, 200)
+    with torch.no_grad():
+        linearization.network.parameters[2] *= factor  # 10^±1980 over all hidden layers
+    after = linearization.pull_back(vectors, 200)
+    assert (after - before)[0, 0].item() == pytest.approx(198 * math.log(factor), rel=1e-12)
 
 
 def test_norms_beyond_the_range_of_squares():
@@ -166,4 +267,4 @@ def test_explosion_rate_is_the_growth_per_layer():
 
 
 def test_normalizations_are_all_tested_here():
-    assert set(NORMALIZATIONS) == {"none", "layer", "batch"}
+    assert set(NORMALIZATIONS) == {*UNCOUPLED, "batch"}

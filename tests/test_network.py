@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 
-from study.activations import ACTIVATION_FUNCTIONS
-from study.initialization import INITIALIZERS, make_orthogonal
+from study.activations import ACTIVATION_TABLE
+from study.initialization import LayerShape, draw_orthogonal
 from study.mean_field import critical_gain
 from study.network import PackedNetwork
-from study.normalizations import NORMALIZATION_FUNCTIONS
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, INITIALIZATIONS, NORMALIZATIONS
-from tests.reference import member_weights, plain_stream
+from tests.reference import PHI, member_weights, plain_stream
 
 INPUTS, CLASSES, EXAMPLES = 9, 4, 11
 
@@ -25,10 +24,52 @@ def inputs(seed=0):
     return torch.randn(EXAMPLES, INPUTS, dtype=torch.float64, generator=make_generator(seed, "test"))
 
 
-def test_tables_and_names_agree():
-    assert tuple(ACTIVATION_FUNCTIONS) == ACTIVATIONS
-    assert tuple(NORMALIZATION_FUNCTIONS) == NORMALIZATIONS
-    assert tuple(INITIALIZERS) == INITIALIZATIONS
+TORCH_FUNCTIONS = {
+    "relu": torch.relu,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "selu": torch.selu,
+    "elu": torch.nn.functional.elu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+    "softplus": torch.nn.functional.softplus,
+    "identity": torch.nn.Identity(),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_and_their_slopes_are_those_of_torch(activation):
+    z = torch.tensor([-700.0, -100.0, -20.0, -1.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 19.0, 100.0, 700.0], dtype=torch.float64)
+    for function in (PHI[activation], TORCH_FUNCTIONS[activation]):
+        results = []
+        for phi in (ACTIVATION_TABLE[activation].function, function):
+            argument = z.clone().requires_grad_()
+            value = phi(argument)
+            results.append((value, *torch.autograd.grad(value.sum(), argument)))
+        if function is PHI[activation]:  # the oracles overflow far from 0
+            results = [[tensor[2:-3] for tensor in result] for result in results]
+        torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-12, atol=1e-13)
+        if function is not PHI[activation]:  # and have no slope at 0
+            # torch's softplus becomes the identity at 20 and forgets 2e-9 there.
+            torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-8, atol=1e-13)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_stay_finite_in_single_precision(activation):
+    z = torch.tensor([-3e38, -1e4, -88.0, 0.0, 88.0, 1e4, 3e38], requires_grad=True)
+    value = ACTIVATION_TABLE[activation].function(z)
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    assert value.isfinite().all() or activation == "selu"  # 1.05 times the largest number
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_are_bitwise_the_same_wherever_an_element_lies(activation):
+    phi = ACTIVATION_TABLE[activation].function
+    z = 4 * torch.randn(999, generator=make_generator(0, "test"))
+    for start, stop in ((0, 1), (3, 20), (5, 998), (990, 999)):
+        assert torch.equal(phi(z)[start:stop], phi(z[start:stop].clone()))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -36,7 +77,7 @@ def test_tables_and_names_agree():
 def test_forward_equals_the_plain_recursion(make_trial, activation, normalization):
     trials = [
         make_trial(activation=activation, normalization=normalization, dilution=k, seed=k, initialization=name)
-        for k, name in ((0, "gaussian"), (1, "orthogonal"), (3, "gaussian"))
+        for k, name in ((0, "gaussian"), (1, "orthogonal"), (3, "looks_linear" if activation == "relu" else "gaussian"))
     ]
     network = make_network(trials)
     for parameter in network.parameters[1::2]:  # biases start at zero: give them something to do
@@ -84,6 +125,14 @@ def test_layer_normalization_equals_torch(make_trial):
     torch.testing.assert_close(network.normalize_for_training(0, v)[0], module(v[0]))
 
 
+def test_rms_normalization_equals_torch(make_trial):
+    network = make_network([make_trial(normalization="rms")])
+    v = torch.randn(1, EXAMPLES, 12, dtype=torch.float64) * 3 + 1
+    module = torch.nn.RMSNorm(12, eps=1e-5, elementwise_affine=False, dtype=torch.float64)
+    torch.testing.assert_close(network.normalize_for_training(0, v)[0], module(v[0]))
+    torch.testing.assert_close(network.normalize_for_evaluation(0, v)[0], module(v[0]))
+
+
 def test_probing_leaves_running_statistics_alone(make_trial):
     network = make_network([make_trial(normalization="batch")])
     network.forward(inputs(), network.normalize_by_batch)
@@ -92,8 +141,10 @@ def test_probing_leaves_running_statistics_alone(make_trial):
     assert (network.running.mean != 0).any()
 
 
-@pytest.mark.parametrize("initialization", INITIALIZATIONS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+PAIRS = [(a, i) for a in ACTIVATIONS for i in INITIALIZATIONS if i != "looks_linear" or a == "relu"]
+
+
+@pytest.mark.parametrize(("activation", "initialization"), PAIRS)
 def test_critical_gain_keeps_unit_variance(make_trial, initialization, activation):
     fields = {"depth": 6, "width": 300, "activation": activation, "initialization": initialization}
     network = PackedNetwork([make_trial(seed=seed, **fields) for seed in range(8)], 400, CLASSES, dtype=torch.float64)
@@ -106,10 +157,28 @@ def test_critical_gain_keeps_unit_variance(make_trial, initialization, activatio
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(8, 8), (12, 5), (5, 12)])
 def test_orthogonal_weights_keep_the_variance(fan_in, fan_out):
-    weight = make_orthogonal(fan_in, fan_out, make_generator(0, "test"))
+    weight = draw_orthogonal(LayerShape(fan_in, fan_out), make_generator(0, "test"))
     gram = weight.T @ weight if fan_in >= fan_out else weight @ weight.T
     scale = 1 if fan_in >= fan_out else fan_out / fan_in
     torch.testing.assert_close(gram, scale * torch.eye(min(fan_in, fan_out), dtype=torch.float64))
+
+
+def test_a_network_that_looks_linear_is_linear_and_keeps_norms(make_trial):
+    fields = {"depth": 8, "width": 2 * INPUTS, "activation": "relu", "initialization": "looks_linear"}
+    network = make_network([make_trial(**fields)])
+    stream = []
+    logits = network.forward(inputs(), network.normalize_by_batch, stream)
+    doubled = network.forward(-2 * inputs(), network.normalize_by_batch)
+    torch.testing.assert_close(doubled, -2 * logits, rtol=1e-12, atol=1e-12)
+    for state in stream:
+        torch.testing.assert_close(state[0].norm(dim=1), math.sqrt(2) * inputs().norm(dim=1))
+
+
+def test_a_network_can_look_linear_with_relu_and_an_even_width_alone(make_trial):
+    with pytest.raises(ValueError, match=r"activation: 'tanh' is out of range; use 'relu'"):
+        make_trial(initialization="looks_linear", activation="tanh")
+    with pytest.raises(ValueError, match="width: 13 is out of range; give an even number"):
+        make_trial(initialization="looks_linear", width=13)
 
 
 def test_gains(make_trial):

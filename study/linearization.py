@@ -1,0 +1,115 @@
+"""One network and a batch → its stream states, and cotangents pulled back through it, layer by layer.
+
+Legend: B examples, H width, D depth, d_t size of the target, P probe vectors.
+    v_l  [B, H]       stream states, l = 1 … D−1; state 0 is the input x, state D the logits
+    g    [P, B, H]    gradients of P scalars with respect to a state
+Written by hand, because one pass then serves all probe vectors, only what is needed is computed, and gradients can be
+rescaled at each layer, so that a thousand layers neither overflow nor underflow.
+
+    v_{l+1} = ( k v_l + φ(N(v_l)) W + b ) / √(k²+1)   ⇒   g_l = ( k g_{l+1} + N'ᵀ( φ' ∘ (g_{l+1} Wᵀ) ) ) / √(k²+1)
+
+Check: with the identity for φ and no normalization, g_l is g_{l+1} Wᵀ.
+"""
+
+import torch
+
+from study.network import PackedNetwork
+
+SAFE_LOG_NORM = 200.0
+"""Gradients are rescaled when ln ‖g‖ is beyond this, long before squares leave the range of float64 at e^±709."""
+ENTRIES_AT_ONCE = 1 << 22
+"""Gradient entries of one state held at once; more probe vectors are pulled back in turns."""
+
+
+class Linearization:
+    """The states of one member over a batch, and what is needed to pull gradients back through it; float64."""
+
+    def __init__(self, network: PackedNetwork, x: torch.Tensor) -> None:
+        """Run a network of one member on inputs [B, inputs], normalizing with the moments of this batch."""
+        assert network.member_count == 1
+        self.network, self.x = network, x
+        self.normalized: list[torch.Tensor] = []
+        self.slopes: list[torch.Tensor] = []
+        self.variances: list[torch.Tensor | None] = []
+        self.activated: list[torch.Tensor] = []
+        stream: list[torch.Tensor] = []
+        with torch.no_grad():
+            self.logits = network.forward(x, self._remember, stream)[0]
+        self.stream = [state[0] for state in stream]
+
+    def _remember(self, layer: int, v: torch.Tensor) -> torch.Tensor:
+        normalization = self.network.normalization
+        normalized, variance = v, None
+        if normalization.axis is not None:
+            normalized, _, variance = normalization.standardise(v)
+            variance = variance[0]
+        with torch.enable_grad():
+            argument = normalized[0].detach().requires_grad_()
+            activated = self.network.activate(argument)
+            (slope,) = torch.autograd.grad(activated.sum(), argument)
+        self.normalized.append(normalized[0])
+        self.slopes.append(slope)
+        self.variances.append(variance)
+        self.activated.append(activated.detach())
+        return normalized
+
+    @property
+    def states(self) -> list[torch.Tensor]:
+        """States 0 (input) … D (logits), [B, d_s] each."""
+        return [self.x, *self.stream, self.logits]
+
+    @torch.no_grad()
+    def pull_back(self, cotangents: torch.Tensor, target: int) -> torch.Tensor:
+        """Return ln of the norms of the gradients of Σ cotangent · F_target with respect to each state before it.
+
+        Args:
+            cotangents: [P, B, d_t].
+            target: number of the state they belong to, 1 … D.
+
+        Returns:
+            [P, target], for states 0 … target − 1; −inf where nothing arrives.
+        """
+        chunk = max(1, ENTRIES_AT_ONCE // max(self.stream[0].numel(), cotangents[0].numel()))
+        return torch.cat([self._pull_back(part, target) for part in cotangents.split(chunk)])
+
+    def _pull_back(self, cotangents: torch.Tensor, target: int) -> torch.Tensor:
+        input_weight, _, hidden_weight, _, output_weight, _ = (parameter[0] for parameter in self.network.parameters)
+        skip, residual = self.network.skip_scale.item(), self.network.residual_scale.item()
+        log_scale = torch.zeros(len(cotangents), dtype=cotangents.dtype, device=cotangents.device)
+        log_norms = []
+
+        def measure(g: torch.Tensor) -> torch.Tensor:
+            """Note the norms of g; return g, scaled back to 1 where its norm nears the end of the range."""
+            nonlocal log_scale
+            log_size = torch.linalg.vector_norm(g.flatten(1), dim=1).log()
+            log_norms.append(log_size + log_scale)
+            shift = torch.where(log_size.isfinite() & (log_size.abs() > SAFE_LOG_NORM), log_size, 0.0)
+            if shift.any():
+                g = g * torch.exp(-shift)[:, None, None]
+                log_scale = log_scale + shift
+            return g
+
+        g = cotangents
+        if target == self.network.depth:
+            g = measure(self._through_nonlinearity(target - 2, g @ output_weight.T))
+            target -= 1
+        for layer in range(target - 2, -1, -1):
+            through = self._through_nonlinearity(layer, (g @ hidden_weight[layer].T) * residual)
+            g = measure(through + skip * g if skip else through)
+        log_norms.append(self._log_norm_at_input(g, input_weight) + log_scale)
+        return torch.stack(log_norms[::-1], dim=1)
+
+    def _through_nonlinearity(self, layer: int, g: torch.Tensor) -> torch.Tensor:
+        """Turn gradients with respect to φ(N(v)) into such with respect to v."""
+        return self.network.normalization.pull_back(
+            g * self.slopes[layer], self.normalized[layer], self.variances[layer]
+        )
+
+    @staticmethod
+    def _log_norm_at_input(g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return ln ‖g Wᵀ‖ [P]; a wide input goes through WᵀW, which is smaller than the gradient."""
+        inputs, width = weight.shape
+        if inputs <= 4 * width:
+            return torch.linalg.vector_norm((g @ weight.T).flatten(1), dim=1).log()
+        square = ((g @ (weight.T @ weight)) * g).sum(dim=(1, 2))
+        return 0.5 * square.clamp(min=0).log()
