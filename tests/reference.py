@@ -76,9 +76,34 @@ def explicit_gsc(source: torch.Tensor, function) -> float:
     target = function(source)
     jacobian = torch.autograd.functional.jacobian(function, source)
     jacobian = jacobian.reshape(target.numel(), source.numel())
-    return float(jacobian.norm() / math.sqrt(source.numel()) * source.norm() / target.norm())
+    return float(jacobian.norm() / math.sqrt(source.numel()) * source.norm() / target.detach().norm())
 
 
 def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each example [B]."""
     return torch.stack([-(row[label] - row.exp().sum().log()) for row, label in zip(logits, labels, strict=True)])
+
+
+def explicit_module_gsc(model: torch.nn.Module, x: torch.Tensor, name: str) -> float:
+    """GSC from a module's output (from the input, for an empty name) to the model's, by putting that output in."""
+    caught = []
+
+    def catch(module, arguments, output):
+        caught.append((output[0] if isinstance(output, tuple) else output).detach().clone())
+
+    def run(state):
+        def put_in(module, arguments, output):
+            copy = state.clone()  # what follows may work in place
+            return (copy, *output[1:]) if isinstance(output, tuple) else copy
+
+        handle = model.get_submodule(name).register_forward_hook(put_in)
+        output = model(x)
+        handle.remove()
+        return output
+
+    if not name:
+        return explicit_gsc(x, model)
+    handle = model.get_submodule(name).register_forward_hook(catch)
+    model(x)
+    handle.remove()
+    return explicit_gsc(caught[0], run)
