@@ -47,12 +47,12 @@ def styled(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
 
 def make_figure(
-    rows: int, columns: int, *, panel_width: float = 3.3, panel_height: float = 2.7
+    rows: int, columns: int, *, panel_width: float = 3.3, panel_height: float = 2.7, sharey: bool = True
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure and its axes [rows, columns], with shared scales, in inches per panel plus room for a legend."""
+    """Return a figure and its axes [rows, columns], sharing scales, in inches per panel plus room for a legend."""
     figure = Figure(figsize=(panel_width * columns + 1.4, panel_height * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    return figure, figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
 
 
 def save_figure(figure: Figure, path: Path) -> bytes:

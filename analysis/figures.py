@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figure_style import (
+    CATEGORY_COLORS,
     category_colors,
     category_markers,
     label_plain_ticks,
@@ -157,6 +158,40 @@ def draw_run_figure(profile: pd.DataFrame, title: str, path: Path) -> None:
     handles, labels = panel.get_legend_handles_labels()
     shown = sorted({round(place) for place in np.linspace(0, len(handles) - 1, min(len(handles), 8))})
     figure.legend([handles[place] for place in shown], [labels[place] for place in shown], loc="outside right upper")
+    save_figure(figure, path)
+
+
+@styled
+def draw_measurement(measured: dict[str, Any], path: Path) -> None:
+    """Draw one measurement of GSC by layer, with its spread over seeds, theory beside it, into a PNG.
+
+    `measured` is what `python -m study gsc --format json` prints.
+    """
+    layers = pd.DataFrame(measured["layers"]).astype({"log10_gsc": float, "standard_deviation": float})
+    figure, axes = make_figure(1, 2, panel_width=4.4, panel_height=3.2, sharey=False)
+    gsc, domain = axes[0]
+    spread = layers["standard_deviation"].fillna(0)
+    low, high = 10 ** (layers["log10_gsc"] - spread), 10 ** (layers["log10_gsc"] + spread)
+    gsc.fill_between(layers["layer"], low, high, color="#0072B2", alpha=0.2, linewidth=0)
+    gsc.plot(layers["layer"], 10 ** layers["log10_gsc"], color="#0072B2", label="measured, ± s.d. over seeds")
+    predicted = measured["predicted_explosion_rate"]
+    if predicted is not None and len(layers) > 2:
+        end = layers["log10_gsc"].iloc[-1] + np.log10(predicted) * (layers["layer"].iloc[-1] - layers["layer"][1:])
+        gsc.plot(layers["layer"][1:], 10**end, "--", color="#D55E00", label=f"mean-field: ×{predicted:.4g} per layer")
+    gsc.set_yscale("log")
+    gsc.set_xlabel("layer s (0: input)")
+    gsc.set_ylabel("GSC(s → output), log scale")
+    gsc.legend(loc="best", fontsize=8.5)
+    for column, color in zip(
+        ("preactivation_std", "sign_diversity", "linear_fit_error"), CATEGORY_COLORS, strict=False
+    ):
+        known = layers.dropna(subset=column)
+        domain.plot(known["layer"], known[column].astype(float), color=color, label=column.replace("_", " "))
+    domain.set_ylim(0, 1.05)
+    domain.set_xlabel("layer s (0: input)")
+    domain.set_ylabel("at the following nonlinearity")
+    domain.legend(loc="best", fontsize=8.5)
+    figure.suptitle(measured["subject"], fontsize=10)
     save_figure(figure, path)
 
 

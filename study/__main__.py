@@ -60,10 +60,10 @@ def make_parser() -> argparse.ArgumentParser:
         "if it is at hand or quick to fetch, else synthetic images (default: cifar10)",
     )
     run.add_argument(
-        "--data-folder", type=_folder, default=Path("data"), help="downloads and caches (default: %(default)s)"
+        "--data-folder", type=_path, default=Path("data"), help="downloads and caches (default: %(default)s)"
     )
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any")
-    run.add_argument("--storage", type=_folder, default=schema.DEFAULT_STORAGE, help="records (default: %(default)s)")
+    run.add_argument("--storage", type=_path, default=schema.DEFAULT_STORAGE, help="records (default: %(default)s)")
     run.add_argument(
         "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI, or sqlite in the storage)"
     )
@@ -78,19 +78,23 @@ def make_parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=plan_command)
 
     gsc = commands.add_parser("gsc", help="measure GSC of untrained networks on Gaussian input")
-    gsc.add_argument("--depth", type=int, default=50, help="number of linear layers (default: %(default)s)")
-    gsc.add_argument("--width", type=int, default=100, help="units per hidden layer (default: %(default)s)")
-    gsc.add_argument("--activation", default="relu", help=" | ".join(ACTIVATIONS))
-    gsc.add_argument("--normalization", default="none", help=" | ".join(NORMALIZATIONS))
-    gsc.add_argument("--dilution", type=float, default=0.0, help="k, skip over residual path (default: 0)")
-    gsc.add_argument("--initialization", default="gaussian", help=" | ".join(INITIALIZATIONS))
-    gsc.add_argument("--gain", type=_number_or_name, default="critical", help=" | ".join(NAMED_GAINS) + " | a number")
-    gsc.add_argument("--inputs", type=int, default=100, help="Gaussian inputs per example (default: %(default)s)")
-    gsc.add_argument("--outputs", type=int, default=10, help="logits (default: %(default)s)")
-    gsc.add_argument("--batch", type=int, default=250, help="examples (default: %(default)s)")
-    gsc.add_argument("--seeds", type=int, default=10, help="networks to average over (default: %(default)s)")
+    gsc.add_argument("--depth", type=int, help="number of linear layers (default: 50)")
+    gsc.add_argument("--width", type=int, help="units per hidden layer (default: 100)")
+    gsc.add_argument("--activation", help=" | ".join(ACTIVATIONS) + " (default: relu)")
+    gsc.add_argument("--normalization", help=" | ".join(NORMALIZATIONS) + " (default: none)")
+    gsc.add_argument("--dilution", type=float, help="k, skip over residual path (default: 0)")
+    gsc.add_argument("--initialization", help=" | ".join(INITIALIZATIONS) + " (default: gaussian)")
+    gsc.add_argument("--gain", type=_number_or_name, help=" | ".join(NAMED_GAINS) + " | a number (default: critical)")
+    gsc.add_argument("--inputs", type=int, help="Gaussian inputs per example (default: 100)")
+    gsc.add_argument("--outputs", type=int, help="logits (default: 10)")
+    gsc.add_argument("--model", type=_text, help="another model than the study's, as package.module:factory")
+    gsc.add_argument("--input", type=_text, help="with --model: shape of one example, as in 3,32,32")
+    gsc.add_argument("--classes", type=int, help="with --model: classes of the random labels (default: 10)")
+    gsc.add_argument("--batch", type=int, help="examples (default: 250; 32 with --model)")
+    gsc.add_argument("--seeds", type=int, help="networks to average over (default: 10; 3 with --model)")
     gsc.add_argument("--probe-vectors", type=int, default=10, help="sign vectors per estimate (default: %(default)s)")
-    gsc.add_argument("--format", choices=("table", "json"), default="table")
+    gsc.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: %(default)s")
+    gsc.add_argument("--plot", type=_path, help="draw GSC by layer into this PNG, too", metavar="FILE.png")
     gsc.set_defaults(command=gsc_command)
     return parser
 
@@ -101,7 +105,7 @@ def _text(value: str) -> str:
     return value
 
 
-def _folder(value: str) -> Path:
+def _path(value: str) -> Path:
     return Path(_text(value))
 
 
@@ -179,9 +183,18 @@ def plan_command(options: argparse.Namespace, console: Console) -> int:
 
 def gsc_command(options: argparse.Namespace, console: Console) -> int:
     """Measure GSC of untrained networks."""
-    from study import gsc_on_gaussian_input
+    from study import gsc_command
 
-    gsc_on_gaussian_input.run(options, console)
+    if options.plot is not None and options.plot.suffix != ".png":
+        raise ValueError(f"plot: {options.plot} is no PNG; give a name that ends in .png")
+    if options.plot is not None and not options.plot.parent.is_dir():
+        raise ValueError(f"plot: folder {options.plot.parent} does not exist; make it or choose another")
+    measured = gsc_command.measure(options)
+    gsc_command.write(measured, options.format, console)
+    if options.plot is not None:
+        from analysis.figures import draw_measurement
+
+        draw_measurement(measured.to_json(), options.plot)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Everything a user can get wrong: one line that names field, value and remedy, exit 2, before Ray starts."""
 
+import csv
 import http.server
 import json
 import socket
@@ -176,24 +177,75 @@ def test_unusable_command_lines_exit_2(arguments, capsys):
         (["--seeds", "0"], "seeds: 0 is out of range"),
         (["--inputs", "0"], "inputs: 0 is out of range"),
         (["--gain", "-2"], "gain: -2.0 is out of range"),
+        (["--gain", "1e300"], "gain: 1e+300 is out of range"),
+        (["--batch", "1"], "batch_size: 1 is out of range"),
+        (["--probe-vectors", "1", "--normalization", "batch"], "probe_vectors: 1 is out of range"),
+        (
+            ["--initialization", "looks_linear", "--activation", "tanh"],
+            "activation: 'tanh' is out of range; use 'relu'",
+        ),
+        (["--input", "3,32,32"], "input: --input goes with --model"),
+        (["--model", "torch.nn:Linear", "--input", "8", "--depth", "9"], "depth: --depth is of the study's networks"),
+        (["--model", "torch.nn", "--input", "8"], "model: 'torch.nn' names no factory"),
+        (["--model", "nowhere:make", "--input", "8"], "model: nowhere:make cannot be imported (ModuleNotFoundError"),
+        (["--model", "torch.nn:Linea", "--input", "8"], "model: torch.nn:Linea cannot be imported (AttributeError"),
+        (["--model", "torch.nn:Linear", "--input", "8"], "model: torch.nn:Linear raised TypeError"),
+        (["--model", "torch.nn:ReLU", "--input", "8"], "modules: none that owns a weight is called"),
+        (["--model", "torch.nn:ReLU"], "input: None is no shape"),
+        (["--model", "torch.nn:ReLU", "--input", "3,x"], "input: '3,x' is no shape"),
+        (["--plot", "figure.pdf"], "plot: figure.pdf is no PNG"),
+        (["--plot", "nowhere/figure.png"], "plot: folder nowhere does not exist"),
     ],
 )
 def test_bad_gsc_options(capsys, options, message):
     assert message in expect_error(capsys, "gsc", *options)
 
 
+SMALL_NETWORK = ("--depth", "6", "--width", "20", "--inputs", "10", "--batch", "30", "--seeds", "3")
+
+
 def test_gsc_as_json(capsys):
-    network = ["--depth", "6", "--width", "20", "--normalization", "batch"]
-    assert main(["gsc", *network, "--inputs", "10", "--batch", "30", "--seeds", "3", "--format", "json"]) == 0
+    assert main(["gsc", *SMALL_NETWORK, "--normalization", "batch", "--format", "json"]) == 0
     measured = json.loads(capsys.readouterr().out)
+    assert measured["depth"] == 6
+    assert measured["gsc_convention"] == "unsquared"
     assert measured["log10_gsc"]["standard_deviation"] > 0
     assert 1 < measured["explosion_rate"]["mean"] < 1.5
     assert len(measured["log10_gsc_by_layer"]) == 6
+    assert measured["layers"][0]["preactivation_std"] is None
+    assert measured["layers"][5]["preactivation_std"] == pytest.approx(1, abs=1e-3)
+
+
+def test_gsc_as_csv(capsys):
+    assert main(["gsc", *SMALL_NETWORK, "--normalization", "rms", "--activation", "gelu", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["name"] for row in rows] == ["input", "v_1", "v_2", "v_3", "v_4", "v_5"]
+    assert float(rows[1]["linear_fit_error"]) > 0
 
 
 def test_gsc_as_a_table(capsys):
     assert main(["gsc", "--depth", "2", "--width", "5", "--inputs", "4", "--batch", "6", "--seeds", "1"]) == 0
-    assert "input → logits" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "log10 GSC, input to output" in output
+    assert "no rate: fewer than two layers" in output
+
+
+def test_gsc_of_a_model_from_a_factory(capsys, tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(
+        "import torch\n\n\ndef small(num_classes=2):\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(8, 9), torch.nn.Tanh(), torch.nn.Linear(9, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--model", "my_models:small", "--input", "8", "--classes", "5", "--plot", "figure.png"]
+    assert main(["gsc", *options]) == 0
+    output = capsys.readouterr().out
+    assert "my_models:small: 3 seeds" in output
+    assert "log10 GSC, input to losses" in output
+    assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["gsc", *options, "--format", "json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert [layer["width"] for layer in measured["layers"]] == [8, 9, 5]
+    assert measured["log10_gsc"]["standard_deviation"] > 0  # every seed makes another model
 
 
 @pytest.mark.parametrize("space", ["demo", "depth", "dilution", "rescue"])

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from study.gsc_on_gaussian_input import measure
+from study.gsc_measurement import measure_networks
 
 SEEDS = 10
 FAST_ROWS = [
@@ -54,8 +54,8 @@ def test_row(make_trial, activation, normalization, initialization, gain, k, mea
         )
         for seed in range(SEEDS)
     ]
-    measured = measure(trials, inputs=100, outputs=10)["log10_gsc"]
+    measured = measure_networks(trials, inputs=100, outputs=10).log10_gsc
     # Both means are uncertain: each over ten seeds of its own.
-    standard_error = math.sqrt((deviation**2 + measured["standard_deviation"] ** 2) / SEEDS)
-    assert abs(measured["mean"] - mean) < 3 * standard_error
-    assert measured["standard_deviation"] == pytest.approx(deviation, rel=1.5)
+    standard_error = math.sqrt((deviation**2 + measured.standard_deviation**2) / SEEDS)
+    assert abs(measured.mean - mean) < 3 * standard_error
+    assert measured.standard_deviation == pytest.approx(deviation, rel=1.5)

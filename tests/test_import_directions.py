@@ -1,6 +1,8 @@
 """Who may import whom; what each package is for depends on it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,11 @@ def test_directions(module):
         assert {name for name in ours if name.startswith("study.")} <= {"study.run_log_schema", "study.mean_field"}
         assert not roots(names) & {"torch", "ray", "search_spaces"}
     if package == "study":
-        assert "analysis" not in roots(names)
+        figures_alone = {name for name in names if name.startswith("analysis")} <= {
+            "analysis.figures",
+            "analysis.figures.draw_measurement",
+        }
+        assert "analysis" not in roots(names) or (module == "study.__main__" and figures_alone)
         assert "search_spaces" not in roots(names) or module == "study.__main__"
 
 
@@ -64,10 +70,16 @@ def test_the_train_loop_needs_torch_and_numpy_alone():
         seen.add(module)
         names = imported(OURS[module])
         todo += [name for name in names if name in OURS]
-        third_party = roots(names) - set(PACKAGES) - set(__import__("sys").stdlib_module_names)
+        third_party = roots(names) - set(PACKAGES) - set(sys.stdlib_module_names)
         assert third_party - LATE <= BARE_LIBRARIES, f"{module} imports {third_party - LATE - BARE_LIBRARIES}"
         assert not roots(imported(OURS[module], top_level_only=True)) & LATE, f"{module} imports {LATE} too early"
     assert {"study.network", "study.datasets", "study.probes"} <= seen
+
+
+@pytest.mark.parametrize("module", ["search_spaces", "study", "study.trial_config"])
+def test_what_describes_trials_does_not_load_torch(module):
+    code = f"import sys, {module}; sys.exit(int(any(name in sys.modules for name in ('torch', 'ray', 'mlflow'))))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_rules_can_fail(tmp_path):

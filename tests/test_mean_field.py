@@ -4,8 +4,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from study.mean_field import activation_moments, critical_gain, predicted_explosion_rate, squared_growth_by_layer
+from study.mean_field import (
+    activation_moments,
+    critical_gain,
+    finite_batch_moments,
+    predicted_explosion_rate,
+    predicted_trainable_depth,
+    squared_growth_by_layer,
+)
+from study.trial_config import ACTIVATIONS
+from tests.reference import PHI
 
 
 @pytest.mark.parametrize(
@@ -46,6 +56,61 @@ def test_small_gain_lets_tanh_fade_and_stop_exploding():
     growth = squared_growth_by_layer(400, "tanh", "none", gain=1.0)
     assert (np.diff(growth) < 0).all()
     assert 1 < growth[-1] < 1.01
+
+
+@pytest.mark.parametrize(("batch", "chi"), [(16, 1.590), (64, 1.493), (250, 1.473)])
+def test_finite_batches_with_relu(batch, chi):
+    assert squared_growth_by_layer(200, "relu", "batch", batch_size=batch)[-1] == pytest.approx(chi, abs=5e-4)
+
+
+@pytest.mark.parametrize("batch", [5, 16, 250])
+def test_finite_batches_in_closed_form(batch):
+    # relu: the kernels of the arc-cosine family at correlation −1/(B−1); identity: (B−2)/(B−3).
+    rho = -1 / (batch - 1)
+    kernel = (math.sqrt(1 - rho**2) + rho * (math.pi - math.acos(rho))) / (2 * math.pi)
+    both_on = 0.25 + math.asin(rho) / (2 * math.pi)
+    pulled_back = (batch - 1) * 0.5 * (1 - 2 / batch) + (1 - 1 / batch) * (both_on + kernel)
+    slope = batch / ((batch - 1) * (batch - 3)) * pulled_back
+    assert finite_batch_moments("relu", batch) == pytest.approx((kernel, 0.5 - kernel, slope), rel=1e-10)
+    _, variance, slope = finite_batch_moments("identity", batch)
+    assert slope / variance == pytest.approx((batch - 2) / (batch - 3), rel=1e-10)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_large_batches_tend_to_infinite_ones(activation):
+    mean, square, slope = activation_moments(activation, 1.0)
+    expected = (mean**2, square - mean**2, slope)
+    assert finite_batch_moments(activation, 10**6) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_tiny_batches_have_no_growth():
+    assert all(math.isnan(value) for value in finite_batch_moments("relu", 3))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_moments_against_plain_sampling(activation):
+    z = np.random.default_rng(0).standard_normal(400_000)
+    with torch.no_grad():
+        sampled = PHI[activation](torch.from_numpy(z)).numpy()
+    mean, square, _ = activation_moments(activation, 1.0)
+    assert sampled.mean() == pytest.approx(mean, abs=4 * sampled.std() / math.sqrt(len(z)))
+    assert (sampled**2).mean() == pytest.approx(square, abs=4 * (sampled**2).std() / math.sqrt(len(z)))
+
+
+@pytest.mark.parametrize(("activation", "chi"), [("gelu", 1.319), ("silu", 1.212)])
+def test_published_batch_norm_growth(activation, chi):
+    assert squared_growth_by_layer(300, activation, "batch")[-1] == pytest.approx(chi, abs=6e-4)
+
+
+@pytest.mark.parametrize("normalization", ["none", "layer", "rms"])
+def test_networks_that_look_linear_do_not_explode(normalization):
+    growth = squared_growth_by_layer(50, "relu", normalization, initialization="looks_linear")
+    assert growth == pytest.approx(np.ones(48))
+
+
+def test_the_trainable_depth():
+    assert predicted_trainable_depth(1.2112) == pytest.approx(16 / math.log(1.467), rel=1e-3)
+    assert predicted_trainable_depth(1.0) == predicted_trainable_depth(0.9) == math.inf
 
 
 def test_no_transition_no_rate():

@@ -1,0 +1,165 @@
+"""Options of `python -m study gsc` → a measurement of untrained networks, as a table, JSON or CSV."""
+
+import argparse
+import csv
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from study.gsc_measurement import LAYER_COLUMNS, Estimate, GscMeasurement, measure_model, measure_networks
+from study.image_sources import import_torchvision_datasets
+from study.trial_config import TrialConfig, one_line
+
+FIELDS = ("width", "activation", "normalization", "dilution", "initialization", "gain")
+NETWORK_OPTIONS = ("depth", *FIELDS, "inputs", "outputs")
+MODEL_OPTIONS = ("input", "classes")
+MODEL_BATCH, MODEL_SEEDS = 32, 3
+BATCH, SEEDS, INPUTS, OUTPUTS, DEPTH = 250, 10, 100, 10, 50
+SHOWN_LAYERS = 13
+
+
+def measure(options: argparse.Namespace) -> GscMeasurement:
+    """Measure what was asked for. Raises ValueError for an option that is out of range or does not belong."""
+    wrong = MODEL_OPTIONS if options.model is None else NETWORK_OPTIONS
+    for name in wrong:
+        if getattr(options, name) is not None:
+            belongs = "goes with --model" if options.model is None else "is of the study's networks, not of --model"
+            raise ValueError(f"{name}: --{name} {belongs}; leave it out")
+    for name in ("inputs", "outputs", "seeds", "classes", "batch"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: {value} is out of range; give at least 1")
+    if options.model is None:
+        return _measure_networks(options)
+    return measure_model(
+        load_factory(options.model, options.classes),
+        options.model,
+        input_shape=_parse_shape(options.input),
+        batch=options.batch or MODEL_BATCH,
+        classes=options.classes or OUTPUTS,
+        seeds=options.seeds or MODEL_SEEDS,
+        probe_vectors=options.probe_vectors,
+    )
+
+
+def _measure_networks(options: argparse.Namespace) -> GscMeasurement:
+    given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
+    trials = [
+        TrialConfig(
+            depth=DEPTH if options.depth is None else options.depth,
+            seed=seed,
+            batch_size=options.batch or BATCH,
+            probe_vectors=options.probe_vectors,
+            **given,
+        )
+        for seed in range(options.seeds or SEEDS)
+    ]
+    return measure_networks(trials, inputs=options.inputs or INPUTS, outputs=options.outputs or OUTPUTS)
+
+
+def load_factory(path: str, classes: int | None) -> Callable[[], torch.nn.Module]:
+    """Return a function without arguments that makes a model, from `package.module:factory`.
+
+    A factory with a parameter `num_classes`, or with keywords of any name, gets the number of classes.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    module_name, _, name = path.partition(":")
+    if not name:
+        raise ValueError(f"model: {path!r} names no factory; give package.module:factory")
+    try:
+        if module_name.partition(".")[0] == "torchvision":
+            import_torchvision_datasets()  # mends its import beside a CPU-only torch
+        factory = getattr(importlib.import_module(module_name), name)
+        parameters = inspect.signature(factory).parameters.values()
+    except Exception as error:  # whatever somebody's module raises
+        raise ValueError(f"model: {path} cannot be imported ({type(error).__name__}: {one_line(error)})") from None
+    takes_classes = any(p.name == "num_classes" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    keywords = {"num_classes": classes} if takes_classes and classes is not None else {}
+
+    def make_model() -> torch.nn.Module:
+        try:
+            model: torch.nn.Module = factory(**keywords)
+        except Exception as error:  # whatever somebody's factory raises
+            raise ValueError(f"model: {path} raised {type(error).__name__}: {one_line(error)}") from None
+        return model
+
+    return make_model
+
+
+def _parse_shape(text: str | None) -> list[int]:
+    """Turn `3,32,32` into numbers; raises ValueError."""
+    try:
+        shape = [int(part) for part in (text or "").split(",")]
+    except ValueError:
+        shape = []
+    if not shape or min(shape) < 1:
+        raise ValueError(f"input: {text!r} is no shape; give the shape of one example, as in --input 3,32,32")
+    return shape
+
+
+def write(measured: GscMeasurement, form: str, console: Console) -> None:
+    """Print a measurement as table, json or csv."""
+    if form == "json":
+        console.print_json(json.dumps(measured.to_json(), allow_nan=False))
+    elif form == "csv":
+        writer = csv.DictWriter(sys.stdout, LAYER_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(measured.layers)
+    else:
+        _print_tables(measured, console)
+
+
+def _print_tables(measured: GscMeasurement, console: Console) -> None:
+    console.print(f"{measured.subject}: {measured.settings['seeds']} seeds", highlight=False, markup=False)
+    console.print(_tabulate_layers(measured))
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ("quantity", "mean", "95% interval", "s.d.", "s.e."):
+        table.add_column(heading, justify="left" if heading == "quantity" else "right", no_wrap=True)
+    quantities: list[tuple[str, Estimate | None]] = [
+        ("log10 GSC, input to output", measured.log10_gsc),
+        ("log10 GSC, input to losses", measured.log10_gsc_to_loss),
+        ("explosion rate per layer", measured.explosion_rate),
+    ]
+    for label, estimate in quantities:
+        if estimate is not None:
+            interval = "" if estimate.low is None else f"{_write(estimate.low)} … {_write(estimate.high)}"
+            rest = (estimate.standard_deviation, estimate.probe_standard_error)
+            table.add_row(label, _write(estimate.mean), interval, *map(_write, rest))
+    if measured.predicted_explosion_rate is not None:
+        table.add_row("the same in mean-field theory", _write(measured.predicted_explosion_rate), "", "", "")
+    console.print(table)
+    console.print("s.d. over seeds, s.e. of one probe; std, signs, fit: collapsing domain", style="dim")
+    console.print(measured.reading, highlight=False, markup=False, style="bold")
+
+
+def _tabulate_layers(measured: GscMeasurement) -> Table:
+    """Return the rows of a model, or of some layers of a network, evenly spaced, the ends among them."""
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ("layer", "name", "width", "log10 GSC", "s.d.", "s.e.", "std", "signs", "fit"):
+        name = heading == "name"
+        table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
+    count = len(measured.layers)
+    everything = count <= SHOWN_LAYERS or "model" in measured.settings
+    for place in range(count) if everything else _spread(count, SHOWN_LAYERS):
+        table.add_row(*(_write(measured.layers[place][column]) for column in LAYER_COLUMNS))
+    return table
+
+
+def _spread(count: int, shown: int) -> list[int]:
+    return sorted({round(place * (count - 1) / (shown - 1)) for place in range(shown)})
+
+
+def _write(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value + 0.0:.3f}".replace("-0.000", "0.000") if isinstance(value, float) else str(value)
