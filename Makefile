@@ -6,7 +6,7 @@ UI_PORT ?= 5000
 READY := .venv/ready
 RUN := .venv/bin/python -m
 
-.PHONY: help study report ui test test-slow check clean
+.PHONY: help study report gsc-atlas ui test test-slow check clean
 
 study: $(READY)  ## run the demo study end to end; prints where to look
 	@$(RUN) study run demo; status=$$?; \
@@ -19,6 +19,10 @@ report: $(READY)  ## write reports/$(STUDY)/index.html from MLflow
 ui: $(READY)  ## serve the MLflow pages of studies/ on this machine alone
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --workers 1 \
 	    --host 127.0.0.1 --port $(UI_PORT) --backend-store-uri "sqlite:///$(CURDIR)/studies/mlflow.db"
+
+gsc-atlas: $(READY)  ## measure explosion rates of every activation and normalization beside theory, into docs/
+	$(RUN) study atlas --output docs/gsc_atlas.csv
+	$(RUN) analysis atlas docs/gsc_atlas.csv --table docs/gsc_atlas.md --figure docs/figures/gsc_atlas.png
 
 test: $(READY)  ## the whole suite
 	$(RUN) pytest -m "not slow"

@@ -20,12 +20,18 @@ def main(arguments: list[str] | None = None) -> int:
     report.set_defaults(command=report_command)
     run_figures = commands.add_parser("run-figures", help="give every run in MLflow a figure of its GSC by layer")
     run_figures.set_defaults(command=run_figures_command)
+    atlas = commands.add_parser("atlas", help="write table and figure of a GSC atlas from its CSV")
+    atlas.add_argument("csv", type=Path, help="what `python -m study atlas` wrote")
+    atlas.add_argument("--table", type=Path, required=True, help="Markdown file to write")
+    atlas.add_argument("--figure", type=Path, required=True, help="PNG file to write")
+    atlas.set_defaults(command=atlas_command)
     for command in (report, run_figures):
         command.add_argument("name", help="name of the study")
         command.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)")
     options = parser.parse_args(arguments)
     try:
-        check_study_name(options.name)
+        if "name" in options:
+            check_study_name(options.name)
         options.command(options, Console())
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -55,6 +61,18 @@ def run_figures_command(options: argparse.Namespace, console: Console) -> None:
 
     drawn = attach_gsc_figures(options.name, options.tracking_uri, draw_run_figure)
     console.print(f"Drew {drawn} figures of GSC by layer.")
+
+
+def atlas_command(options: argparse.Namespace, console: Console) -> None:
+    """Write table and figure of an atlas."""
+    from analysis.atlas import load_atlas, write_atlas_pages
+
+    atlas = load_atlas(options.csv)
+    write_atlas_pages(atlas, options.table, options.figure)
+    console.print(
+        f"{atlas['agrees'].sum()} of {len(atlas)} cells agree with theory. Wrote {options.table} and {options.figure}.",
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

@@ -162,6 +162,47 @@ def draw_run_figure(profile: pd.DataFrame, title: str, path: Path) -> None:
 
 
 @styled
+def plot_atlas(atlas: pd.DataFrame) -> Figure:
+    """Measured and predicted explosion rates; one panel per normalization, a row per activation, k by colour."""
+    normalizations, activations = list(dict.fromkeys(atlas["normalization"])), list(dict.fromkeys(atlas["activation"]))
+    colors, widths = ordered_colors(atlas["dilution"].unique()), sorted(atlas["width"].unique())
+    offsets = dict(zip(colors, np.linspace(0.3, -0.3, len(colors)), strict=True))
+    figure, axes = make_figure(1, len(normalizations), panel_width=2.6, panel_height=0.5 * len(activations) + 0.8)
+    for panel, normalization in zip(axes[0], normalizations, strict=True):
+        panel.set_title(f"normalization: {normalization}")
+        panel.axvline(0, color="#777777", linewidth=1)
+        for row, activation in enumerate(activations):
+            chosen = atlas[(atlas["normalization"] == normalization) & (atlas["activation"] == activation)]
+            for cell in chosen.itertuples():
+                place, color = len(activations) - 1 - row + offsets[cell.dilution], colors[cell.dilution]
+                wide = cell.width == widths[-1]
+                if wide:
+                    panel.plot(cell.predicted_explosion_rate - 1, place, "|", color="#D55E00", ms=8, mew=1.6, zorder=3)
+                panel.hlines(place, cell.low - 1, cell.high - 1, color=color, linewidth=1.2, alpha=0.7)
+                fill = color if wide else "white"
+                panel.plot(cell.explosion_rate - 1, place, "o", color=color, markerfacecolor=fill, markersize=4)
+        panel.set_xscale("symlog", linthresh=0.02, linscale=0.6)
+        ticks = [-0.5, -0.1, 0, 0.1]
+        panel.set_xticks(ticks, [f"{1 + tick:g}" for tick in ticks])
+        panel.set_xticks([], minor=True)
+        panel.set_xlim(-0.75, 0.35)
+        panel.set_yticks(range(len(activations)), activations[::-1])
+        panel.grid(axis="y", visible=False)
+        for row in range(0, len(activations), 2):
+            panel.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+    figure.supxlabel("explosion rate r, growth of GSC per layer (symmetric log scale around 1)", fontsize=10)
+    handles = [Line2D([], [], ls="", marker="o", color=color, label=f"k = {k:g}") for k, color in colors.items()]
+    handles += [
+        Line2D([], [], ls="", marker="o", color="#333333", markerfacecolor="#333333" if wide else "white", label=label)
+        for width in reversed(widths)
+        for wide, label in [(width == widths[-1], f"width {width}")]
+    ]
+    handles.append(Line2D([], [], ls="", marker="|", color="#D55E00", ms=8, mew=1.6, label="mean-field"))
+    figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+@styled
 def draw_measurement(measured: dict[str, Any], path: Path) -> None:
     """Draw one measurement of GSC by layer, with its spread over seeds, theory beside it, into a PNG.
 

@@ -1,6 +1,7 @@
 """Tidy frames → estimates: explosion rates, error tables, profiles of GSC over layers. Pure: frames in, frames out."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,15 +61,7 @@ def initial_growth(frames: StudyFrames) -> pd.DataFrame:
     networks = networks.drop_duplicates([*ARCHITECTURE, "depth", "seed"]).reset_index(drop=True)
     networks["layers"] = networks["depth"] - 2
     networks["ln_growth"] = (networks["first"] - networks["last"]) * math.log(10)
-    networks["ln_predicted"] = [
-        (trial.depth - 2)
-        * math.log(
-            predicted_explosion_rate(
-                trial.depth, trial.activation, trial.normalization, trial.dilution, _as_gain(trial.gain)
-            )
-        )
-        for trial in networks.itertuples()
-    ]
+    networks["ln_predicted"] = [(trial.depth - 2) * math.log(_predict_rate(trial)) for trial in networks.itertuples()]
     return networks[["architecture", *ARCHITECTURE, "depth", "seed", "layers", "ln_growth", "ln_predicted"]]
 
 
@@ -121,6 +114,19 @@ def pair_error_with_gsc(frames: StudyFrames) -> pd.DataFrame:
     columns = ["name", "network", "optimizer", "dilution", "depth", "learning_rate", "seed", "status"]
     measured = frames.trials.dropna(subset=["initial_log10_gsc", "final_train_error"])
     return measured[[*columns, "initial_log10_gsc", "final_train_error", "final_test_error"]].reset_index(drop=True)
+
+
+def _predict_rate(trial: Any) -> float:
+    """Return the rate of mean-field theory for a row of `trials`, at the size of its probe batch."""
+    return predicted_explosion_rate(
+        trial.depth,
+        trial.activation,
+        trial.normalization,
+        trial.dilution,
+        _as_gain(trial.gain),
+        trial.initialization,
+        trial.probe_size,
+    )
 
 
 def _as_gain(text: str) -> float | str:

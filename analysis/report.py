@@ -212,7 +212,7 @@ def _rate_section(rates: pd.DataFrame, folder: Path) -> Section:
     return Section(
         "Explosion rate before training",
         "Growth of GSC per layer at initialization, on the probe images, beside the mean-field value for infinite "
-        "width and infinitely many Gaussian inputs. 1 means no explosion. With one seed there is no interval.",
+        "width and Gaussian inputs. 1 means no explosion. With one seed there is no interval.",
         _embed(save_figure(figures.plot_explosion_rates(rates), folder / "explosion_rates.png")),
         ["network", "k", "depths", "seeds", "measured", "95% interval", "mean-field"],
         rows,

@@ -96,6 +96,13 @@ def make_parser() -> argparse.ArgumentParser:
     gsc.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: %(default)s")
     gsc.add_argument("--plot", type=_path, help="draw GSC by layer into this PNG, too", metavar="FILE.png")
     gsc.set_defaults(command=gsc_command)
+
+    atlas = commands.add_parser("atlas", help="measure explosion rates of the whole family beside theory, into a CSV")
+    atlas.add_argument("--output", type=_path, default=Path("gsc_atlas.csv"), help="default: %(default)s")
+    atlas.add_argument("--width", type=int, action="append", help="widths, once per value (default: 100 and 1000)")
+    atlas.add_argument("--depth", type=int, help="number of linear layers (default: 12)")
+    atlas.add_argument("--seeds", type=int, help="networks per cell, at least 2 (default: 6)")
+    atlas.set_defaults(command=atlas_command)
     return parser
 
 
@@ -195,6 +202,28 @@ def gsc_command(options: argparse.Namespace, console: Console) -> int:
         from analysis.figures import draw_measurement
 
         draw_measurement(measured.to_json(), options.plot)
+    return 0
+
+
+def atlas_command(options: argparse.Namespace, console: Console) -> int:
+    """Measure the atlas."""
+    from rich.progress import track
+
+    from study import gsc_atlas
+
+    widths = options.width or gsc_atlas.WIDTHS
+    depth = gsc_atlas.DEPTH if options.depth is None else options.depth
+    seeds = gsc_atlas.SEEDS if options.seeds is None else options.seeds
+    for name, value, least in (("width", min(widths), 1), ("depth", depth, 3), ("seeds", seeds, 2)):
+        if value < least:
+            raise ValueError(f"{name}: {value} is out of range; give at least {least}")
+    if not options.output.parent.is_dir():
+        raise ValueError(f"output: folder {options.output.parent} does not exist; make it or choose another")
+    cells = gsc_atlas.all_cells(widths)
+    rows = gsc_atlas.measure_atlas(cells, depth, seeds)
+    measured = list(track(rows, "measuring", total=len(cells), console=console, disable=not console.is_terminal))
+    gsc_atlas.write_atlas(measured, options.output)
+    console.print(f"Wrote {len(measured)} cells to {options.output}", highlight=False, markup=False)
     return 0
 
 

@@ -148,6 +148,18 @@ def predicted_explosion_rate(
     return float(np.exp(0.5 * np.mean(np.log(growth)))) if len(growth) else math.nan
 
 
+def stationary_explosion_rate(
+    activation: str, normalization: str, dilution: float = 0.0, batch_size: int | None = None
+) -> float:
+    """Return r in the stationary state, that of infinite depth, with the critical gain."""
+    mean, square, slope_square = activation_moments(activation, 1.0)
+    if NORMALIZATION_TABLE[normalization].axis == EXAMPLES:
+        square -= mean * mean
+        if batch_size is not None:
+            _, square, slope_square = finite_batch_moments(activation, batch_size)
+    return math.sqrt(1 + (slope_square / square - 1) / (dilution * dilution + 1))
+
+
 def predicted_trainable_depth(explosion_rate: float) -> float:
     """Return about how deep a network of this rate can be trained, 16/ln χ; inf where nothing explodes."""
     growth = 2 * math.log(explosion_rate)

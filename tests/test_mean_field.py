@@ -13,6 +13,7 @@ from study.mean_field import (
     predicted_explosion_rate,
     predicted_trainable_depth,
     squared_growth_by_layer,
+    stationary_explosion_rate,
 )
 from study.trial_config import ACTIVATIONS
 from tests.reference import PHI
@@ -56,6 +57,18 @@ def test_small_gain_lets_tanh_fade_and_stop_exploding():
     growth = squared_growth_by_layer(400, "tanh", "none", gain=1.0)
     assert (np.diff(growth) < 0).all()
     assert 1 < growth[-1] < 1.01
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu"])
+@pytest.mark.parametrize(("normalization", "batch"), [("batch", 64), ("batch", None), ("layer", None), ("none", None)])
+def test_the_stationary_rate_is_that_of_great_depth(activation, normalization, batch):
+    if (activation, normalization) == ("gelu", "none"):
+        pytest.skip("its variance map is unstable: rounding drives it away from the stationary state")
+    for k in (0.0, 1.0):
+        deep = squared_growth_by_layer(400, activation, normalization, k, batch_size=batch)[-1]
+        assert stationary_explosion_rate(activation, normalization, k, batch) == pytest.approx(
+            math.sqrt(deep), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize(("batch", "chi"), [(16, 1.590), (64, 1.493), (250, 1.473)])

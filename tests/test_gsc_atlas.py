@@ -1,0 +1,60 @@
+"""The atlas on small networks: rows, table and figure."""
+
+import pytest
+
+from analysis.__main__ import main as analyse
+from analysis.atlas import load_atlas
+from study.__main__ import main as run_study
+from study.gsc_atlas import all_cells, measure_cell
+from study.mean_field import predicted_explosion_rate
+from study.trial_config import ACTIVATIONS, NORMALIZATIONS
+
+
+def test_every_combination_is_a_cell():
+    cells = all_cells((5, 7))
+    assert len(cells) == len(set(cells)) == len(ACTIVATIONS) * len(NORMALIZATIONS) * 2 * 4
+
+
+def test_a_cell_agrees_with_theory():
+    row = measure_cell(("relu", "batch", 200, 1.0), depth=12, seeds=6)
+    assert row.predicted_explosion_rate == predicted_explosion_rate(12, "relu", "batch", 1.0, batch_size=128)
+    assert row.low < row.explosion_rate < row.high
+    assert row.growth == pytest.approx(row.explosion_rate**2)
+    assert abs(row.deviation_in_errors) < 4
+
+
+@pytest.mark.filterwarnings("ignore")  # of processes that are started anew
+def test_from_the_command_to_table_and_figure(tmp_path, capsys):
+    csv, table, figure = tmp_path / "atlas.csv", tmp_path / "atlas.md", tmp_path / "atlas.png"
+    assert (
+        run_study(["atlas", "--output", str(csv), "--width", "4", "--width", "6", "--depth", "4", "--seeds", "2"]) == 0
+    )
+    atlas = load_atlas(csv)
+    assert len(atlas) == len(all_cells((4, 6)))
+    assert set(atlas["normalization"]) == set(NORMALIZATIONS)  # "none" is no missing value
+    assert analyse(["atlas", str(csv), "--table", str(table), "--figure", str(figure)]) == 0
+    assert table.read_text().count("\n| relu | batch |") == 8
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "1"], "seeds: 1 is out of range; give at least 2"),
+        (["--depth", "2"], "depth: 2 is out of range; give at least 3"),
+        (["--width", "0"], "width: 0 is out of range"),
+        (["--output", "nowhere/atlas.csv"], "output: folder nowhere does not exist"),
+    ],
+)
+def test_bad_options(options, message, capsys):
+    assert run_study(["atlas", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_atlas(tmp_path, capsys):
+    path = tmp_path / "other.csv"
+    for content in (None, "", "a,b\n1,2\n"):
+        if content is not None:
+            path.write_text(content)
+        assert analyse(["atlas", str(path), "--table", "t", "--figure", "f"]) == 2
+        assert "is no atlas" in capsys.readouterr().err
