@@ -38,7 +38,7 @@ def write_atlas_pages(atlas: pd.DataFrame, table: Path, figure: Path) -> None:
     lines = [
         "# GSC atlas",
         "",
-        "Made by `make gsc-atlas`; `gsc_atlas.csv` beside this page has all digits. What the columns mean, and why",
+        "Made by `make gsc-atlas`; `gsc_atlas.csv` beside this page has six digits. What the columns mean, and why",
         "some cells (in bold) are off, is in [measurements.md](measurements.md).",
         "",
         f"| {' | '.join(HEADINGS)} |",
