@@ -182,10 +182,10 @@ def plot_atlas(atlas: pd.DataFrame) -> Figure:
                 fill = color if wide else "white"
                 panel.plot(cell.explosion_rate - 1, place, "o", color=color, markerfacecolor=fill, markersize=4)
         panel.set_xscale("symlog", linthresh=0.02, linscale=0.6)
-        ticks = [-0.5, -0.1, 0, 0.1]
-        panel.set_xticks(ticks, [f"{1 + tick:g}" for tick in ticks])
+        ticks = [-0.5, -0.2, -0.05, 0, 0.05, 0.2]
+        panel.set_xticks(ticks, [f"{1 + tick:g}" for tick in ticks], fontsize=8.5)
         panel.set_xticks([], minor=True)
-        panel.set_xlim(-0.75, 0.35)
+        panel.set_xlim(-0.75, 0.4)
         panel.set_yticks(range(len(activations)), activations[::-1])
         panel.grid(axis="y", visible=False)
         for row in range(0, len(activations), 2):
@@ -214,11 +214,15 @@ def draw_measurement(measured: dict[str, Any], path: Path) -> None:
     spread = layers["standard_deviation"].fillna(0)
     low, high = 10 ** (layers["log10_gsc"] - spread), 10 ** (layers["log10_gsc"] + spread)
     gsc.fill_between(layers["layer"], low, high, color="#0072B2", alpha=0.2, linewidth=0)
-    gsc.plot(layers["layer"], 10 ** layers["log10_gsc"], color="#0072B2", label="measured, ± s.d. over seeds")
-    predicted = measured["predicted_explosion_rate"]
-    if predicted is not None and len(layers) > 2:
-        end = layers["log10_gsc"].iloc[-1] + np.log10(predicted) * (layers["layer"].iloc[-1] - layers["layer"][1:])
-        gsc.plot(layers["layer"][1:], 10**end, "--", color="#D55E00", label=f"mean-field: ×{predicted:.4g} per layer")
+    several = layers["standard_deviation"].notna().any()
+    label = "measured, ± s.d. over seeds" if several else "measured"
+    gsc.plot(layers["layer"], 10 ** layers["log10_gsc"], color="#0072B2", label=label)
+    growth = measured["predicted_log10_growth"]
+    if growth:
+        # Theory says how GSC grows from layer to layer; the last state is where both lines meet.
+        theory = layers["log10_gsc"].iloc[-1] + np.append(np.cumsum(growth[::-1])[::-1], 0)
+        rate = measured["predicted_explosion_rate"]
+        gsc.plot(layers["layer"][1:], 10**theory, "--", color="#D55E00", label=f"mean-field: ×{rate:.4g} per layer")
     gsc.set_yscale("log")
     gsc.set_xlabel("layer s (0: input)")
     gsc.set_ylabel("GSC(s → output), log scale")

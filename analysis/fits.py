@@ -29,7 +29,8 @@ def fit_explosion_rates(frames: StudyFrames) -> pd.DataFrame:
     """
     rows = []
     for (name, *architecture), growth in initial_growth(frames).groupby(["architecture", *ARCHITECTURE], sort=True):
-        by_seed = growth.groupby("seed")[["ln_growth", "layers", "ln_predicted"]].sum()
+        by_seed = growth.groupby("seed")[["ln_growth", "layers"]].sum()
+        predicted = growth.dropna(subset="ln_predicted")
         mean, low, high = t_interval(by_seed["ln_growth"] / by_seed["layers"])
         fields = dict(zip(ARCHITECTURE, architecture, strict=True))
         rows.append(
@@ -41,7 +42,9 @@ def fit_explosion_rates(frames: StudyFrames) -> pd.DataFrame:
                 "explosion_rate": math.exp(mean),
                 "low": math.exp(low),
                 "high": math.exp(high),
-                "mean_field": math.exp(by_seed["ln_predicted"].sum() / by_seed["layers"].sum()),
+                "mean_field": math.exp(predicted["ln_predicted"].sum() / predicted["layers"].sum())
+                if len(predicted)
+                else math.nan,
             }
         )
     return pd.DataFrame(rows, columns=RATE_COLUMNS)

@@ -171,7 +171,7 @@ def _load_tables(client: mlflow.MlflowClient, run: Run) -> RunTables:
             history = pd.read_parquet(_fetch(client, run, schema.HISTORY_TABLE, folder))
             profile = pd.read_parquet(_fetch(client, run, schema.GSC_TABLE, folder))
             return RunTables(history, profile, complete=True)
-        except (MlflowException, OSError):
+        except (MlflowException, OSError, ValueError):  # the last is pyarrow's, for a damaged file
             return RunTables(_history_from_metrics(client, run), _profile_from_metrics(client, run), complete=False)
 
 

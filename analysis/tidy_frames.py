@@ -75,7 +75,7 @@ def make_frames(
     trials["network"] = name_networks(trials, list(schema.PARAM_TYPES))
     trials["architecture"] = name_networks(trials, ARCHITECTURE)
     first = epochs[epochs["epoch"] == 0].set_index("run_id")
-    last = epochs.sort_values("epoch").groupby("run_id").last()
+    last = epochs.sort_values("epoch").groupby("run_id").tail(1).set_index("run_id")
     for column, metric in (
         ("final_train_error", schema.TRAIN_ERROR),
         ("final_test_error", schema.TEST_ERROR),

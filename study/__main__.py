@@ -5,6 +5,7 @@ Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad 
 
 import argparse
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -41,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Everything that is wrong with what the user asked for is a ValueError of one line, raised before Ray starts.
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_USAGE
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
@@ -90,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     gsc.add_argument("--model", type=_text, help="another model than the study's, as package.module:factory")
     gsc.add_argument("--input", type=_text, help="with --model: shape of one example, as in 3,32,32")
     gsc.add_argument("--classes", type=int, help="with --model: classes of the random labels (default: 10)")
+    gsc.add_argument("--modules", type=_text, help="with --model: names of the modules to read, as in layer1,layer2")
     gsc.add_argument("--batch", type=int, help="examples (default: 250; 32 with --model)")
     gsc.add_argument("--seeds", type=int, help="networks to average over (default: 10; 3 with --model)")
     gsc.add_argument("--probe-vectors", type=int, default=10, help="sign vectors per estimate (default: %(default)s)")
@@ -194,8 +199,8 @@ def gsc_command(options: argparse.Namespace, console: Console) -> int:
 
     if options.plot is not None and options.plot.suffix != ".png":
         raise ValueError(f"plot: {options.plot} is no PNG; give a name that ends in .png")
-    if options.plot is not None and not options.plot.parent.is_dir():
-        raise ValueError(f"plot: folder {options.plot.parent} does not exist; make it or choose another")
+    if options.plot is not None:
+        _check_writable("plot", options.plot)
     measured = gsc_command.measure(options)
     gsc_command.write(measured, options.format, console)
     if options.plot is not None:
@@ -203,6 +208,14 @@ def gsc_command(options: argparse.Namespace, console: Console) -> int:
 
         draw_measurement(measured.to_json(), options.plot)
     return 0
+
+
+def _check_writable(name: str, path: Path) -> None:
+    """Raise ValueError, before minutes are spent, when a file cannot be written."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{name}: folder {path.parent} does not exist; make it or choose another")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{name}: cannot write to {path}; choose another file")
 
 
 def atlas_command(options: argparse.Namespace, console: Console) -> int:
@@ -217,8 +230,7 @@ def atlas_command(options: argparse.Namespace, console: Console) -> int:
     for name, value, least in (("width", min(widths), 1), ("depth", depth, 3), ("seeds", seeds, 2)):
         if value < least:
             raise ValueError(f"{name}: {value} is out of range; give at least {least}")
-    if not options.output.parent.is_dir():
-        raise ValueError(f"output: folder {options.output.parent} does not exist; make it or choose another")
+    _check_writable("output", options.output)
     cells = gsc_atlas.all_cells(widths)
     rows = gsc_atlas.measure_atlas(cells, depth, seeds)
     measured = list(track(rows, "measuring", total=len(cells), console=console, disable=not console.is_terminal))

@@ -25,20 +25,29 @@ class Activation:
     formula: str
 
 
+def _negative_part(z: "torch.Tensor") -> "torch.Tensor":
+    return z.clamp(max=0)
+
+
+def _minus_magnitude(z: "torch.Tensor") -> "torch.Tensor":
+    """Return −|z|, with the slope 1 at 0 that gives functions of it theirs."""
+    return _negative_part(z) - z.relu()
+
+
 def _sigmoid(z: "torch.Tensor") -> "torch.Tensor":
-    # 1/(1 + e⁻ᶻ) has the slope ∞/∞ where e⁻ᶻ overflows.
-    return 0.5 + 0.5 * (0.5 * z).tanh()
+    # 1/(1 + e⁻ᶻ) as eᶻ/(1 + eᶻ) where z < 0: neither overflows, and slopes keep their digits on both sides.
+    return _negative_part(z).exp() / (1 + _minus_magnitude(z).exp())
 
 
 def _softplus(z: "torch.Tensor") -> "torch.Tensor":
-    positive = z.relu()
-    e = (z - 2 * positive).exp()  # e^−|z|, with the slope that makes φ'(0) = 1/2
+    e = _minus_magnitude(z).exp()
     u = 1 + e
-    return positive + u.log() + (e - (u - 1)) / u  # ln(1 + e) without the rounding of 1 + e
+    return z.relu() + u.log() + (e - (u - 1)) / u  # ln(1 + e) without the rounding of 1 + e
 
 
-def _negative_part(z: "torch.Tensor") -> "torch.Tensor":
-    return z.clamp(max=0)
+def _exponential_minus_one(z: "torch.Tensor") -> "torch.Tensor":
+    # autograd takes the slope of expm1 from its value, which has lost it where the value is nearly −1.
+    return (z.exp() - 1).where(z < -0.5, z.expm1())
 
 
 ACTIVATION_TABLE: dict[str, Activation] = {
@@ -49,10 +58,12 @@ ACTIVATION_TABLE: dict[str, Activation] = {
     "tanh": Activation(lambda z: z.tanh(), "tanh z"),
     "sigmoid": Activation(_sigmoid, "1/(1 + e⁻ᶻ)"),
     "selu": Activation(
-        lambda z: SELU_SCALE * (z.relu() + SELU_ALPHA * _negative_part(z).expm1()),
+        lambda z: SELU_SCALE * (z.relu() + SELU_ALPHA * _exponential_minus_one(_negative_part(z))),
         f"{SELU_SCALE:.4f} (z where z > 0, {SELU_ALPHA:.4f} (eᶻ − 1) elsewhere)",
     ),
-    "elu": Activation(lambda z: z.relu() + _negative_part(z).expm1(), "z where z > 0, eᶻ − 1 elsewhere"),
+    "elu": Activation(
+        lambda z: z.relu() + _exponential_minus_one(_negative_part(z)), "z where z > 0, eᶻ − 1 elsewhere"
+    ),
     "gelu": Activation(lambda z: 0.5 * z * (1 + (z * 0.5**0.5).erf()), "z Φ(z), Φ the normal distribution function"),
     "silu": Activation(lambda z: z * _sigmoid(z), "z/(1 + e⁻ᶻ)"),
     "softplus": Activation(_softplus, "ln(1 + eᶻ)"),

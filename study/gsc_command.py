@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import difflib
 import importlib
 import inspect
 import json
@@ -20,7 +21,7 @@ from study.trial_config import TrialConfig, one_line
 
 FIELDS = ("width", "activation", "normalization", "dilution", "initialization", "gain")
 NETWORK_OPTIONS = ("depth", *FIELDS, "inputs", "outputs")
-MODEL_OPTIONS = ("input", "classes")
+MODEL_OPTIONS = ("input", "classes", "modules")
 MODEL_BATCH, MODEL_SEEDS = 32, 3
 BATCH, SEEDS, INPUTS, OUTPUTS, DEPTH = 250, 10, 100, 10, 50
 SHOWN_LAYERS = 13
@@ -37,8 +38,15 @@ def measure(options: argparse.Namespace) -> GscMeasurement:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value} is out of range; give at least 1")
-    if options.model is None:
-        return _measure_networks(options)
+    try:
+        return _measure_networks(options) if options.model is None else _measure_model(options)
+    except (RuntimeError, MemoryError) as error:
+        if "alloc" not in str(error) and "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        raise ValueError(f"memory: this does not fit ({one_line(error)}); give smaller sizes") from None
+
+
+def _measure_model(options: argparse.Namespace) -> GscMeasurement:
     return measure_model(
         load_factory(options.model, options.classes),
         options.model,
@@ -47,10 +55,13 @@ def measure(options: argparse.Namespace) -> GscMeasurement:
         classes=options.classes or OUTPUTS,
         seeds=options.seeds or MODEL_SEEDS,
         probe_vectors=options.probe_vectors,
+        modules=options.modules.split(",") if options.modules is not None else None,
     )
 
 
 def _measure_networks(options: argparse.Namespace) -> GscMeasurement:
+    if options.batch == 1:
+        raise ValueError("batch: 1 is out of range; give at least 2")
     given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     trials = [
         TrialConfig(
@@ -79,9 +90,14 @@ def load_factory(path: str, classes: int | None) -> Callable[[], torch.nn.Module
     try:
         if module_name.partition(".")[0] == "torchvision":
             import_torchvision_datasets()  # mends its import beside a CPU-only torch
-        factory = getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
+        if not hasattr(module, name):
+            functions = tuple(known for known, value in vars(module).items() if callable(value) and known[0] != "_")
+            near = difflib.get_close_matches(name, functions, n=1)
+            raise AttributeError(f"no {name!r} there" + (f"; did you mean {near[0]!r}?" if near else ""))
+        factory = getattr(module, name)
         parameters = inspect.signature(factory).parameters.values()
-    except Exception as error:  # whatever somebody's module raises
+    except (Exception, SystemExit) as error:  # whatever somebody's module raises
         raise ValueError(f"model: {path} cannot be imported ({type(error).__name__}: {one_line(error)})") from None
     takes_classes = any(p.name == "num_classes" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     keywords = {"num_classes": classes} if takes_classes and classes is not None else {}
@@ -89,7 +105,7 @@ def load_factory(path: str, classes: int | None) -> Callable[[], torch.nn.Module
     def make_model() -> torch.nn.Module:
         try:
             model: torch.nn.Module = factory(**keywords)
-        except Exception as error:  # whatever somebody's factory raises
+        except (Exception, SystemExit) as error:  # whatever somebody's factory raises
             raise ValueError(f"model: {path} raised {type(error).__name__}: {one_line(error)}") from None
         return model
 
@@ -98,8 +114,10 @@ def load_factory(path: str, classes: int | None) -> Callable[[], torch.nn.Module
 
 def _parse_shape(text: str | None) -> list[int]:
     """Turn `3,32,32` into numbers; raises ValueError."""
+    if text is None:
+        raise ValueError("input: is missing; give the shape of one example, as in --input 3,32,32")
     try:
-        shape = [int(part) for part in (text or "").split(",")]
+        shape = [int(part) for part in text.split(",")]
     except ValueError:
         shape = []
     if not shape or min(shape) < 1:
@@ -128,7 +146,7 @@ def _print_tables(measured: GscMeasurement, console: Console) -> None:
     quantities: list[tuple[str, Estimate | None]] = [
         ("log10 GSC, input to output", measured.log10_gsc),
         ("log10 GSC, input to losses", measured.log10_gsc_to_loss),
-        ("explosion rate per layer", measured.explosion_rate),
+        (f"explosion rate per {'state' if 'model' in measured.settings else 'layer'}", measured.explosion_rate),
     ]
     for label, estimate in quantities:
         if estimate is not None:
@@ -138,7 +156,11 @@ def _print_tables(measured: GscMeasurement, console: Console) -> None:
     if measured.predicted_explosion_rate is not None:
         table.add_row("the same in mean-field theory", _write(measured.predicted_explosion_rate), "", "", "")
     console.print(table)
-    console.print("s.d. over seeds, s.e. of one probe; std, signs, fit: collapsing domain", style="dim")
+    console.print(
+        "s.d. over seeds, s.e. of one probe. Of the nonlinearity that follows: std 0 means collapsed, 1 not; signs 0 "
+        "collapsed, 0.5 balanced; fit 0 acts linearly." + ("" if "depth" in measured.settings else " *: in the rate."),
+        style="dim",
+    )
     console.print(measured.reading, highlight=False, markup=False, style="bold")
 
 
@@ -147,16 +169,22 @@ def _tabulate_layers(measured: GscMeasurement) -> Table:
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("layer", "name", "width", "log10 GSC", "s.d.", "s.e.", "std", "signs", "fit"):
         name = heading == "name"
-        table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
-    count = len(measured.layers)
-    everything = count <= SHOWN_LAYERS or "model" in measured.settings
-    for place in range(count) if everything else _spread(count, SHOWN_LAYERS):
-        table.add_row(*(_write(measured.layers[place][column]) for column in LAYER_COLUMNS))
+        table.add_column(heading, justify="left" if name else "right", no_wrap=True, min_width=None if name else 5)
+    count, model = len(measured.layers), "model" in measured.settings
+    shown = range(count) if model or count <= SHOWN_LAYERS else _spread(count, SHOWN_LAYERS)
+    columns = [column for column in LAYER_COLUMNS if column not in ("layer", "on_path")]
+    for place in shown:
+        row = measured.layers[place]
+        mark = "*" if model and row["on_path"] else ""
+        table.add_row(f"{mark}{place}", *(_write(row[column]) for column in columns))
+    if len(shown) < count:
+        table.caption = f"{len(shown)} of {count} layers; all with --format csv"
     return table
 
 
 def _spread(count: int, shown: int) -> list[int]:
-    return sorted({round(place * (count - 1) / (shown - 1)) for place in range(shown)})
+    """Return the input and evenly spaced stream states, the first and the last among them."""
+    return sorted({0, *(1 + round(place * (count - 2) / (shown - 2)) for place in range(shown - 1))})
 
 
 def _write(value: Any) -> str:

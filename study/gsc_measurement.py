@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from study.mean_field import predicted_explosion_rate, predicted_trainable_depth
+from study.mean_field import predicted_explosion_rate, predicted_trainable_depth, squared_growth_by_layer
 from study.model_gsc import ModelGsc, measure_gsc
 from study.network import PackedNetwork
 from study.probes import probe_network
@@ -21,7 +21,16 @@ from study.random_streams import make_generator
 from study.trial_config import TrialConfig
 
 DOMAIN_COLUMNS = ("preactivation_std", "sign_diversity", "linear_fit_error")
-LAYER_COLUMNS = ("layer", "name", "width", "log10_gsc", "standard_deviation", "standard_error", *DOMAIN_COLUMNS)
+LAYER_COLUMNS = (
+    "layer",
+    "name",
+    "width",
+    "on_path",
+    "log10_gsc",
+    "standard_deviation",
+    "standard_error",
+    *DOMAIN_COLUMNS,
+)
 EXPLODES = 1.005
 """Rates nearer to 1 than this are called neither exploding nor shrinking: it is 28% over 50 layers."""
 
@@ -45,7 +54,8 @@ class GscMeasurement:
     """What was measured: `subject` says of what, `settings` under which conditions.
 
     `layers` are rows of LAYER_COLUMNS, means over seeds. `predicted_explosion_rate` is that of mean-field theory, None
-    where there is none. Logarithms are base 10, GSC is unsquared.
+    where there is none, and `predicted_log10_growth` what it says of each layer, v_1 → v_2 first. Logarithms are base
+    10, GSC is unsquared.
     """
 
     subject: str
@@ -54,6 +64,7 @@ class GscMeasurement:
     log10_gsc_to_loss: Estimate | None
     explosion_rate: Estimate
     predicted_explosion_rate: float | None
+    predicted_log10_growth: list[float]
     trainable_depth: float | None
     layers: list[dict[str, Any]]
     reading: str
@@ -88,6 +99,7 @@ def measure_networks(trials: Sequence[TrialConfig], *, inputs: int, outputs: int
             "layer": layer,
             "name": "input" if layer == 0 else f"v_{layer}",
             "width": inputs if layer == 0 else first.width,
+            "on_path": layer > 0,
             "log10_gsc": _finite(log10_gsc[:, layer].mean()),
             "standard_deviation": _deviation(log10_gsc[:, layer]),
             "standard_error": _finite(error[:, layer].mean()),
@@ -95,15 +107,9 @@ def measure_networks(trials: Sequence[TrialConfig], *, inputs: int, outputs: int
         }
         for layer in range(first.depth)
     ]
-    predicted = predicted_explosion_rate(
-        first.depth,
-        first.activation,
-        first.normalization,
-        first.dilution,
-        first.gain,
-        first.initialization,
-        first.batch_size,
-    )
+    theory = (first.activation, first.normalization, first.dilution, first.gain, first.initialization, first.batch_size)
+    predicted = _finite(predicted_explosion_rate(first.depth, *theory))
+    growth = squared_growth_by_layer(first.depth, *theory) if predicted is not None else np.empty(0)
     names = ("depth", "width", "activation", "normalization", "dilution", "initialization", "gain")
     return _put_together(
         subject=f"{first.normalization}-{first.activation}, depth {first.depth}, width {first.width}, "
@@ -116,7 +122,8 @@ def measure_networks(trials: Sequence[TrialConfig], *, inputs: int, outputs: int
             np.array([probe.to_loss.standard_error[0, 0].item() for probe in probes]),
         ),
         rates=np.array([probe.explosion_rate.item() for probe in probes]),
-        predicted=_finite(predicted),
+        predicted=predicted,
+        growth=(0.5 * np.log10(growth)).tolist(),
         layers=layers,
         depth=f"at depth {first.depth}",
     )
@@ -131,11 +138,12 @@ def measure_model(
     classes: int,
     seeds: int,
     probe_vectors: int,
+    modules: Sequence[str] | None = None,
 ) -> GscMeasurement:
     """Measure the models that a factory makes, one per seed, on standard normal inputs.
 
-    The loss is the cross-entropy with random labels of `classes` classes, where the output is [batch, classes] or
-    wider; elsewhere there is none.
+    The loss is the cross-entropy with random labels of `classes` classes, where the output is [batch, at least
+    `classes`]; elsewhere there is none.
 
     Raises:
         ValueError: a model cannot be made or measured, for a reason given in one line.
@@ -152,9 +160,11 @@ def measure_model(
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             model = make_model()
-        to_output.append(measure_gsc(model, x, probe_vectors=probe_vectors, seed=seed))
-        width = to_output[-1].layers[-1].width
-        if width >= classes:
+        to_output.append(measure_gsc(model, x, modules=modules, probe_vectors=probe_vectors, seed=seed))
+        if [layer.name for layer in to_output[-1].layers] != [layer.name for layer in to_output[0].layers]:
+            raise ValueError(f"model: {name} makes other layers with another seed; measure each with --seeds 1")
+        shape = to_output[-1].output_shape
+        if len(shape) == 2 and shape[0] == batch and shape[1] >= classes:
             to_loss.append(measure_gsc(model, x, loss=losses, probe_vectors=probe_vectors, seed=seed, modules=[""]))
     rows = list(zip(*(measured.layers for measured in to_output), strict=True))
     log10_gsc = np.array([[layer.log10_gsc for layer in row] for row in rows])
@@ -185,8 +195,9 @@ def measure_model(
         else None,
         rates=np.array([measured.explosion_rate for measured in to_output]),
         predicted=None,
+        growth=[],
         layers=[{column: layer[column] for column in LAYER_COLUMNS} for layer in layers],
-        depth=f"over {len(layers) - 1} modules",
+        depth=f"over {sum(layer.on_path for layer in to_output[0].layers)} states",
     )
 
 
@@ -198,6 +209,7 @@ def _put_together(
     log10_gsc_to_loss: Estimate | None,
     rates: np.ndarray,
     predicted: float | None,
+    growth: list[float],
     layers: list[dict[str, Any]],
     depth: str,
 ) -> GscMeasurement:
@@ -210,29 +222,41 @@ def _put_together(
         log10_gsc_to_loss=log10_gsc_to_loss,
         explosion_rate=rate,
         predicted_explosion_rate=predicted,
+        predicted_log10_growth=growth,
         trainable_depth=trainable,
         layers=layers,
-        reading=read_aloud(rate, log10_gsc.mean, predicted, depth),
+        reading=read_aloud(rate, log10_gsc.mean, predicted, depth, "state" if "model" in settings else "layer"),
     )
 
 
-def read_aloud(rate: Estimate, log10_gsc: float | None, predicted: float | None, depth: str) -> str:
+def read_aloud(
+    rate: Estimate, log10_gsc: float | None, predicted: float | None, depth: str, unit: str = "layer"
+) -> str:
     """Say in words what numbers mean: `explodes: ×1.21 per layer; GSC 8·10³ at depth 50; …`."""
     parts = []
     above = below = False
     if rate.mean is None:
-        parts.append("no rate: fewer than two layers are reached by gradients")
+        what = "no GSC: a state or gradient vanishes or leaves the range of numbers" if log10_gsc is None else ""
+        parts.append(what or "no rate: gradients reach fewer than two inner layers")
     else:
         above = rate.mean > EXPLODES and (rate.low is None or rate.low > 1)
         below = rate.mean < 1 / EXPLODES and (rate.high is None or rate.high < 1)
-        verdict = "explodes" if above else "shrinks" if below else "neither explodes nor shrinks"
-        parts.append(f"{verdict}: ×{rate.mean:.3f} per layer")
+        near = 1 / EXPLODES <= rate.mean <= EXPLODES
+        verdict = (
+            "explodes" if above else "shrinks" if below else "neither explodes nor shrinks" if near else "undecided"
+        )
+        interval = "" if rate.low is None else f" ({rate.low:.3f} to {rate.high:.3f})"
+        unsure = " (one seed)" if rate.low is None else interval if verdict == "undecided" else ""
+        parts.append(f"{verdict}: ×{rate.mean:.3f} per {unit}{unsure}")
     if log10_gsc is not None:
         parts.append(f"GSC {write_power(log10_gsc)} {depth}")
     if predicted is not None:
         parts.append(f"theory ×{predicted:.3f}")
     if rate.mean is not None and above:
-        parts.append(f"trainable to about depth {predicted_trainable_depth(rate.mean):.0f}")
+        trainable = f"{predicted_trainable_depth(rate.mean):.0f}"
+        parts.append(
+            f"trainable to about depth {trainable}" if unit == "layer" else f"trainable to about {trainable} {unit}s"
+        )
     return "; ".join(parts)
 
 

@@ -35,7 +35,7 @@ from study.initialization import INITIALIZATION_TABLE
 from study.normalizations import EXAMPLES, NORMALIZATION_TABLE
 
 INTEGRATION_LIMIT = 12.0  # the Gaussian density is 2e-32 there
-NODES_PER_HALF = 400
+NODES_PER_HALF, NODES_PER_PANEL = 400, 80
 RADIAL_NODES, ANGULAR_NODES = 200, 48
 TRAINABLE_SQUARED_GROWTH = 16.0
 """ln of the squared growth of gradients, over all layers, at which training stops to work (Yang et al. 2019)."""
@@ -44,8 +44,11 @@ TRAINABLE_SQUARED_GROWTH = 16.0
 @functools.cache
 def activation_moments(activation: str, variance: float) -> tuple[float, float, float]:
     """Return E[φ], E[φ²] and E[φ'²] at √variance·z, by Gauss–Legendre quadrature on each side of a kink at 0."""
-    z, weight = _gaussian_nodes()
-    value, slope = _value_and_slope(activation, math.sqrt(variance) * z)
+    if not math.isfinite(variance):
+        return math.nan, math.nan, math.nan
+    scale = math.sqrt(variance)
+    z, weight = _gaussian_nodes(max(1.0, scale))
+    value, slope = _value_and_slope(activation, scale * z)
     return _expect(value, weight), _expect(value.square(), weight), _expect(slope.square(), weight)
 
 
@@ -143,9 +146,13 @@ def predicted_explosion_rate(
     initialization: str = "gaussian",
     batch_size: int | None = None,
 ) -> float:
-    """Return r, the geometric mean growth of GSC per layer over a network of this depth; nan below depth 3."""
+    """Return r, the geometric mean growth of GSC per layer over a network of this depth.
+
+    nan below depth 3, and where a number on the way leaves the range of float64.
+    """
     growth = squared_growth_by_layer(depth, activation, normalization, dilution, gain, initialization, batch_size)
-    return float(np.exp(0.5 * np.mean(np.log(growth)))) if len(growth) else math.nan
+    known = len(growth) > 0 and (growth > 0).all() and np.isfinite(growth).all()
+    return float(np.exp(0.5 * np.mean(np.log(growth)))) if known else math.nan
 
 
 def stationary_explosion_rate(
@@ -178,15 +185,28 @@ def _expect(quantity: torch.Tensor, weight: torch.Tensor) -> float:
     return float((quantity * weight).sum())
 
 
-@functools.cache
-def _gaussian_nodes() -> tuple[torch.Tensor, torch.Tensor]:
-    """Nodes z and weights (density included) of the two half-line rules; float64 [2·NODES_PER_HALF] each."""
-    nodes, weights = np.polynomial.legendre.leggauss(NODES_PER_HALF)
-    half = (nodes + 1) * (INTEGRATION_LIMIT / 2)
+def _gaussian_nodes(scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nodes z and weights (density included) for functions of scale·z that vary around 0 on a length of 1.
+
+    Each half-line is cut at 1/scale, 4/scale, 16/scale …, so that φ' of saturating activations is seen at any scale.
+    """
+    cuts = [0.0]
+    while (cut := 4.0 ** (len(cuts) - 1) / scale) < INTEGRATION_LIMIT / 2:
+        cuts.append(cut)
+    cuts.append(INTEGRATION_LIMIT)
+    nodes, weights = _legendre(NODES_PER_HALF if len(cuts) == 2 else NODES_PER_PANEL)
+    spans = np.diff(cuts)[:, None] / 2
+    half = (np.array(cuts[:-1])[:, None] + spans * (nodes + 1)).reshape(-1)
     z = np.concatenate([-half[::-1], half])
+    length = (spans * weights).reshape(-1)
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    weight = np.concatenate([weights[::-1], weights]) * (INTEGRATION_LIMIT / 2) * density
+    weight = np.concatenate([length[::-1], length]) * density
     return torch.from_numpy(z), torch.from_numpy(weight)
+
+
+@functools.cache
+def _legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(count)
 
 
 @functools.cache
@@ -198,14 +218,14 @@ def _spherical_nodes(b: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     change sign, where φ may have its kink, at the four angles that the circle is cut at.
     """
     radius, correlation = math.sqrt(b - 1), -1 / (b - 1)
-    nodes, weights = np.polynomial.legendre.leggauss(RADIAL_NODES)
+    nodes, weights = _legendre(RADIAL_NODES)
     last = math.asin(min(1.0, INTEGRATION_LIMIT / radius))
     alpha = (nodes + 1) * (last / 2)
     radial_weight = weights * (last / 2) * (b - 3) * np.sin(alpha) * np.cos(alpha) ** (b - 4)
     tilt = math.asin(correlation)
     cuts = np.sort([-math.pi / 2, math.pi / 2, -tilt, math.pi - tilt])
     cuts = np.append(cuts, cuts[0] + 2 * math.pi)
-    nodes, weights = np.polynomial.legendre.leggauss(ANGULAR_NODES)
+    nodes, weights = _legendre(ANGULAR_NODES)
     spans = np.diff(cuts)[:, None] / 2
     theta = (cuts[:-1, None] + spans * (nodes + 1)).reshape(-1)
     angular_weight = (spans * weights).reshape(-1) / (2 * math.pi)

@@ -131,7 +131,7 @@ class RunLog:
     def find_runs(self) -> dict[str, Run]:
         """Return the run of each trial, a complete one if there is one, and drop all others."""
         runs: dict[str, Run] = {}
-        for run in search_runs(self.client, self.experiment_id):
+        for run in list(search_runs(self.client, self.experiment_id)):  # whole: pages shift when runs are deleted
             trial_id = run.data.tags.get(schema.TAG_TRIAL_ID)
             if trial_id is None:
                 continue
@@ -152,7 +152,7 @@ class RunLog:
 
     def drop_runs(self, trial_id: str) -> None:
         """Delete whatever runs a trial has: of earlier attempts, or made by a request whose answer was lost."""
-        for run in search_runs(self.client, self.experiment_id, f"tags.{schema.TAG_TRIAL_ID} = '{trial_id}'"):
+        for run in list(search_runs(self.client, self.experiment_id, f"tags.{schema.TAG_TRIAL_ID} = '{trial_id}'")):
             self.client.delete_run(run.info.run_id)
 
 
@@ -191,10 +191,12 @@ class Transmission:
 
     def advance(self) -> None:
         """Send the lines that are new. A line counts as sent once everything of it was accepted."""
-        attempt = next((line["attempt"] for line, _ in read_lines(self.path)), None)
-        if attempt != self.attempt:
+        start = next((line for line, _ in read_lines(self.path)), {})
+        if start.get("attempt") != self.attempt:
             # The first attempt, or the record was written anew because a lost worker's pack was started again.
-            self.attempt, self.run_id, self.offset, self.ended = attempt, "", 0, False
+            self.attempt, self.run_id, self.offset, self.ended = start.get("attempt"), "", 0, False
+        if self.ended:
+            return
         try:
             for line, offset in read_lines(self.path, self.offset):
                 if line["kind"] == "start":
@@ -206,7 +208,7 @@ class Transmission:
                 self.offset = offset
         except MlflowException:
             if self._was_deleted():
-                self.attempt = None
+                self.run_id, self.offset = "", 0
             raise
 
     def _was_deleted(self) -> bool:

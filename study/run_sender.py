@@ -57,8 +57,12 @@ class RunSender:
             closing = self._collect()
             self._attempt(list(self._unsent))
         if not self._problems:
-            for transmission in self._transmissions.values():
-                transmission.mark_interrupted()
+            for trial_id, transmission in self._transmissions.items():
+                try:
+                    transmission.mark_interrupted()
+                except Exception as error:  # see _attempt
+                    self._unsent[trial_id] = None
+                    self._note_problem(trial_id, error)
 
     def _collect(self) -> bool:
         """Wait for something to send, then take all there is; return whether the end was asked for."""
@@ -82,14 +86,17 @@ class RunSender:
                 self._transmit(trial_id)
             except Exception as error:  # a server's failures have no common type, and none may end the thread
                 self._unsent[trial_id] = None
-                self._problems.pop(trial_id, None)
-                self._problems[trial_id] = f"{type(error).__name__}: {self._log.without_secrets(one_line(error))}"
+                self._note_problem(trial_id, error)
                 failures += 1
                 if failures == FAILURES_IN_A_ROW:
                     return
             else:
                 failures = 0
                 self._problems.pop(trial_id, None)
+
+    def _note_problem(self, trial_id: str, error: Exception) -> None:
+        self._problems.pop(trial_id, None)  # so that the newest is the last
+        self._problems[trial_id] = f"{type(error).__name__}: {self._log.without_secrets(one_line(error))}"
 
     def _transmit(self, trial_id: str) -> None:
         earlier = self._earlier_runs.get(trial_id)

@@ -25,12 +25,17 @@ def sign_diversity(n: torch.Tensor) -> torch.Tensor:
 def linear_fit_error(n: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
     """Return [E] the share of Var(φ(n)) that the best affine fit per unit leaves unexplained, pooled over units.
 
-    0 means pseudo-linear; a constant output is affine, so it has 0 too.
+    0 means pseudo-linear; a constant output is affine, so it has 0 too, up to rounding.
     """
     n_centred = n - n.mean(dim=1, keepdim=True)
     output_centred = activated - activated.mean(dim=1, keepdim=True)
     covariance = (n_centred * output_centred).mean(dim=1)
     total = output_centred.square().mean(dim=1)
+    rounding = (1000 * torch.finfo(n.dtype).eps) ** 2
+    varies = (total > rounding * activated.square().mean(dim=1)) & (
+        n_centred.square().mean(dim=1) > rounding * n.square().mean(dim=1)
+    )
+    total, covariance = torch.where(varies, total, 0), torch.where(varies, covariance, 0)
     explained = _ratio(covariance.square(), n_centred.square().mean(dim=1))
     return _ratio((total - explained).clamp(min=0).sum(dim=1), total.sum(dim=1))
 

@@ -98,7 +98,7 @@ def end_as_failed(path: Path, trial: TrialConfig, pack_id: str, environment: dic
         TrialRecord(path, trial, pack_id, environment).end(schema.STATUS_FAILED, error)
     elif all(line["kind"] != "end" for line, _ in lines):
         os.truncate(path, lines[-1][1])
-        attempt = lines[0][0]["attempt"]
+        attempt = lines[0][0].get("attempt")
         _write_line(path, {"kind": "end", "status": schema.STATUS_FAILED, "error": error, "attempt": attempt})
 
 
@@ -113,7 +113,8 @@ def _write_line(path: Path, line: dict[str, Any], mode: str = "a") -> None:
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the complete lines from a byte offset on, each with the offset behind it; nothing when there is no file.
 
-    A last line that was cut off by a crash is left out, and so are the lines of other attempts.
+    A last line that was cut off by a crash is left out, and so are the lines of other attempts and whatever follows the
+    end. A line that cannot be read ends the record, so that a trial with a hole is run again.
     """
     try:
         file = path.open("rb")
@@ -129,8 +130,10 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
             if line is None:
                 return
             offset += len(raw)
-            if line["attempt"] == first["attempt"]:
+            if line.get("attempt") == first.get("attempt"):
                 yield line, offset
+                if line["kind"] == "end":
+                    return
 
 
 def _parse_line(raw: bytes) -> dict[str, Any] | None:

@@ -109,6 +109,27 @@ def test_layers_that_nothing_arrives_at_do_not_shorten_the_growth():
     assert fit_explosion_rates(frames).empty
 
 
+def test_theory_that_is_unknown_is_left_out():
+    tiny_batch = [dataclasses.replace(trial, normalization="batch", probe_size=3) for trial in grid()]
+    (rate,) = fit_explosion_rates(simulate(tiny_batch)).itertuples()
+    assert math.isnan(rate.mean_field)
+    # At depth 60 this stream fades below the smallest number.
+    fading = [dataclasses.replace(trial, gain=1e-5) for trial in grid(depths=[10, 60])]
+    (rate,) = fit_explosion_rates(simulate(fading)).itertuples()
+    assert rate.mean_field == pytest.approx(1.0)
+
+
+def test_an_error_that_was_not_finite_in_the_end_is_missing():
+    trials = grid(depths=[10])
+    frames = simulate(trials)
+    epochs = frames.epochs.assign(run_id="run0")
+    epochs.loc[epochs["epoch"] == 2, schema.TRAIN_ERROR] = np.nan
+    row = {"run_id": "run0", "trial_id": trials[0].trial_id, "name": trials[0].name, "status": "ok"}
+    row |= {name: str(value) for name, value in dataclasses.asdict(trials[0]).items()}
+    (trial,) = make_frames("made-up", TAGS, [row], {"run0": epochs}, {}).trials.itertuples()
+    assert math.isnan(trial.final_train_error)
+
+
 def test_one_seed_has_no_interval():
     (rate,) = fit_explosion_rates(simulate(grid())).itertuples()
     assert math.isnan(rate.low)

@@ -178,7 +178,7 @@ def test_unusable_command_lines_exit_2(arguments, capsys):
         (["--inputs", "0"], "inputs: 0 is out of range"),
         (["--gain", "-2"], "gain: -2.0 is out of range"),
         (["--gain", "1e300"], "gain: 1e+300 is out of range"),
-        (["--batch", "1"], "batch_size: 1 is out of range"),
+        (["--batch", "1"], "batch: 1 is out of range; give at least 2"),
         (["--probe-vectors", "1", "--normalization", "batch"], "probe_vectors: 1 is out of range"),
         (
             ["--initialization", "looks_linear", "--activation", "tanh"],
@@ -191,10 +191,15 @@ def test_unusable_command_lines_exit_2(arguments, capsys):
         (["--model", "torch.nn:Linea", "--input", "8"], "model: torch.nn:Linea cannot be imported (AttributeError"),
         (["--model", "torch.nn:Linear", "--input", "8"], "model: torch.nn:Linear raised TypeError"),
         (["--model", "torch.nn:ReLU", "--input", "8"], "modules: none that owns a weight is called"),
-        (["--model", "torch.nn:ReLU"], "input: None is no shape"),
+        (["--model", "torch.nn:ReLU"], "input: is missing; give the shape"),
+        (["--model", "torchvision.models:resnet19", "--input", "3,32,32"], "did you mean 'resnet1"),
+        (["--model", "builtins:exit", "--input", "3"], "model: builtins:exit raised SystemExit"),
+        (["--modules", "0"], "modules: --modules goes with --model"),
         (["--model", "torch.nn:ReLU", "--input", "3,x"], "input: '3,x' is no shape"),
         (["--plot", "figure.pdf"], "plot: figure.pdf is no PNG"),
         (["--plot", "nowhere/figure.png"], "plot: folder nowhere does not exist"),
+        (["--width", "4000000"], "memory: this does not fit"),
+        (["--model", "torch.nn:ReLU", "--input", "99999999999,16"], "memory: this does not fit"),
     ],
 )
 def test_bad_gsc_options(capsys, options, message):
@@ -227,7 +232,7 @@ def test_gsc_as_a_table(capsys):
     assert main(["gsc", "--depth", "2", "--width", "5", "--inputs", "4", "--batch", "6", "--seeds", "1"]) == 0
     output = capsys.readouterr().out
     assert "log10 GSC, input to output" in output
-    assert "no rate: fewer than two layers" in output
+    assert "no rate: gradients reach fewer than two inner layers" in output
 
 
 def test_gsc_of_a_model_from_a_factory(capsys, tmp_path, monkeypatch):
@@ -246,6 +251,41 @@ def test_gsc_of_a_model_from_a_factory(capsys, tmp_path, monkeypatch):
     measured = json.loads(capsys.readouterr().out)
     assert [layer["width"] for layer in measured["layers"]] == [8, 9, 5]
     assert measured["log10_gsc"]["standard_deviation"] > 0  # every seed makes another model
+
+
+def test_a_plot_that_is_a_folder(capsys):
+    Path("folder.png").mkdir()
+    assert "plot: cannot write to folder.png" in expect_error(capsys, "gsc", "--plot", "folder.png")
+
+
+OTHER_MODELS = """
+import torch
+
+def encoder():
+    return torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+
+def convolution():
+    return torch.nn.Conv2d(3, 12, 3)
+
+class Narrow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(8, 64), torch.nn.Linear(64, 64)
+
+    def forward(self, x):
+        return self.second(self.first(x))[:, :3]
+"""
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own
+@pytest.mark.parametrize(("name", "shape"), [("encoder", "5,16"), ("convolution", "3,10,10"), ("Narrow", "8")])
+def test_outputs_that_are_no_logits_have_no_loss(capsys, tmp_path, monkeypatch, name, shape):
+    (tmp_path / "other_models.py").write_text(OTHER_MODELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["gsc", "--model", f"other_models:{name}", "--input", shape, "--seeds", "2", "--format", "json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["log10_gsc_to_loss"] is None
+    assert measured["log10_gsc"]["mean"] is not None
 
 
 @pytest.mark.parametrize("space", ["demo", "depth", "dilution", "rescue"])

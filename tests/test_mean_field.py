@@ -15,7 +15,7 @@ from study.mean_field import (
     squared_growth_by_layer,
     stationary_explosion_rate,
 )
-from study.trial_config import ACTIVATIONS
+from study.trial_config import ACTIVATIONS, NORMALIZATIONS
 from tests.reference import PHI
 
 
@@ -124,6 +124,22 @@ def test_networks_that_look_linear_do_not_explode(normalization):
 def test_the_trainable_depth():
     assert predicted_trainable_depth(1.2112) == pytest.approx(16 / math.log(1.467), rel=1e-3)
     assert predicted_trainable_depth(1.0) == predicted_trainable_depth(0.9) == math.inf
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e8, 1e30])
+def test_saturating_activations_at_any_scale(scale):
+    # φ' is concentrated around 0: ∫ sech⁴ = 4/3 and ∫ (σ')² = 1/6, times the Gaussian density at 0.
+    for activation, area in (("tanh", 4 / 3), ("sigmoid", 1 / 6)):
+        expected = area / math.sqrt(2 * math.pi) / scale
+        assert activation_moments(activation, scale**2)[2] == pytest.approx(expected, rel=20 / scale**2 + 1e-9)
+
+
+def test_gains_beyond_the_range_of_numbers_have_no_rate():
+    for activation in ACTIVATIONS:
+        for normalization in NORMALIZATIONS:
+            for gain in (1e-100, 1e-5, 1e5, 1e100):
+                rate = predicted_explosion_rate(60, activation, normalization, gain=gain)
+                assert math.isnan(rate) or 0 < rate < math.inf
 
 
 def test_no_transition_no_rate():

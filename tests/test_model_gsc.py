@@ -2,10 +2,12 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from study import measure_gsc
 from study.image_sources import import_torchvision_datasets
@@ -76,7 +78,10 @@ def test_resnet18():
     from torchvision.models import resnet18
 
     measured = check_within_error(resnet18(num_classes=3), make_inputs(3, 32, 32)[:4], probe_vectors=150)
-    assert len(measured.layers) == 22
+    assert len([layer for layer in measured.layers if ".conv" in layer.name]) == 16
+    # Branches of its blocks are shown, but the rate is over what everything passes.
+    blocks = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
+    assert [layer.name for layer in measured.layers if layer.on_path] == ["conv1", *blocks]
 
 
 def make_encoder():
@@ -267,6 +272,94 @@ def test_exact_rates_have_no_width():
     assert measured.low == measured.explosion_rate == measured.high
 
 
+class ResidualBlock(nn.Module):
+    def __init__(self, width, scale=0.5):
+        super().__init__()
+        wide = 3 * width
+        self.inner = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, wide), nn.GELU(), nn.Linear(wide, width))
+        self.scale = scale
+
+    def forward(self, x):
+        return x + self.scale * self.inner(x)
+
+
+def test_the_rate_of_a_residual_network_is_that_of_its_stream():
+    stem, head = nn.Linear(8, 12), nn.Linear(12, 3)
+    model = nn.Sequential(stem, nn.Sequential(*(ResidualBlock(12) for _ in range(6))), head)
+    measured = measure_gsc(model, make_inputs(8), independent_examples=True)
+    stream = [f"1.{block}" for block in range(6)]
+    assert [layer.name for layer in measured.layers if layer.on_path] == ["0", *stream]
+    by_hand = measure_gsc(model, make_inputs(8), modules=["0", *stream], independent_examples=True)
+    assert measured.explosion_rate == pytest.approx(by_hand.explosion_rate, abs=1e-12)
+    assert by_name(measured)["1.2.inner.1"].on_path is False
+    measured = measure_gsc(make_encoder(), make_inputs(3, 8))
+    assert [layer.name for layer in measured.layers if layer.on_path] == [f"layers.{block}" for block in range(11)]
+
+
+def test_a_chain_built_of_blocks_has_one_state_per_layer():
+    blocks = [nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()) for _ in range(5)]
+    flat = nn.Sequential(*(part for block in blocks for part in block))
+    one, other = measure_gsc(nn.Sequential(*blocks), make_inputs(8)), measure_gsc(flat, make_inputs(8))
+    assert [layer.name for layer in one.layers] == ["input", *(f"{block}.0" for block in range(5))]
+    assert one.explosion_rate == other.explosion_rate
+    assert [layer.sign_diversity for layer in one.layers] == [layer.sign_diversity for layer in other.layers]
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "orthogonal", "spectral_norm"])
+def test_parametrized_weights_are_no_states(name):
+    parametrize = getattr(nn.utils.parametrizations, name)
+    plain = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
+    model = copy.deepcopy(plain)
+    for layer in model:
+        parametrize(layer)
+    for layer, other in zip(plain, model.eval(), strict=True):
+        layer.weight.data = other.weight.detach().clone()
+    measured = measure_gsc(model, make_inputs(8))
+    assert [layer.name for layer in measured.layers] == ["input", "0", "1", "2", "3"]
+    assert measured.explosion_rate == pytest.approx(measure_gsc(plain, make_inputs(8)).explosion_rate, abs=1e-6)
+
+
+def test_a_loss_beside_the_logits_is_not_the_target():
+    plain = Returns(lambda y: y)
+    for what in (lambda y: (y.mean(), y), lambda y: {"loss": y.sum(), "logits": y}):
+        other = Returns(what)
+        other.linear = plain.linear
+        assert measure_gsc(other, make_inputs(8)).layers == measure_gsc(plain, make_inputs(8)).layers
+
+
+def test_modules_off_the_path_do_not_spoil_the_rate():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.policy, self.value = make_mlp(), nn.Linear(3, 2), nn.Linear(3, 1)
+
+        def forward(self, x):
+            features = self.body(x)
+            return self.policy(features), self.value(features)
+
+    model = TwoHeads()
+    names = ["body.0", "body.2", "body.4"]
+    with_heads = measure_gsc(model, make_inputs(8), modules=[*names, "value"])
+    assert by_name(with_heads)["value"].log10_gsc == -math.inf
+    assert with_heads.explosion_rate == measure_gsc(model, make_inputs(8), modules=names).explosion_rate
+
+
+def test_blocks_that_start_as_the_identity_have_rate_one():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+
+        def forward(self, x):
+            return x + self.linear(torch.relu(x))
+
+    model = nn.Sequential(*(Block() for _ in range(5)))
+    measured = measure_gsc(model, make_inputs(8), modules=list("01234"))
+    assert measured.explosion_rate == pytest.approx(1.0)
+
+
 def test_what_no_gradient_reaches_is_minus_infinity():
     class Detours(nn.Module):
         def __init__(self):
@@ -289,6 +382,15 @@ class Returns(nn.Module):
 
     def forward(self, x):
         return self.what(self.linear(x))
+
+
+class Cast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.linear(x.float())
 
 
 @pytest.mark.parametrize(
@@ -339,14 +441,32 @@ def test_modules_inside_may_return_other_kinds(kind):
         (lambda: nn.Linear(5, 2), {}, "model: does not run on this batch in torch.float64"),
         (lambda: nn.LazyLinear(3), {}, "model: holds lazy modules without weights yet"),
         (lambda: make_mlp(), {"probe_vectors": 1}, "probe_vectors: 1 is out of range"),
-        (lambda: make_mlp(), {"loss": lambda y: y.mean()}, "loss: returned shape"),
+        (lambda: make_mlp(), {"loss": lambda y: y.mean()}, "loss: returned []; let it return one number per example"),
+        (lambda: make_mlp(), {"loss": lambda y: None}, "loss: returned NoneType"),
+        (lambda: make_mlp(), {"loss": lambda y: y.detach().sum(1)}, "loss: no gradient flows through it"),
+        (
+            lambda: make_mlp(),
+            {"loss": lambda y: y @ torch.ones(3)},
+            "loss: does not run on the output in torch.float64",
+        ),
+        (lambda: Returns(lambda y: y.sum()), {}, "model: its output holds no floating-point tensor of examples"),
+        (
+            lambda: Returns(lambda y: checkpoint(torch.exp, y, use_reentrant=True)),
+            {},
+            "model: gradients cannot be taken",
+        ),
+        (
+            lambda: make_mlp(norm=nn.BatchNorm1d),
+            {"independent_examples": True},
+            "independent_examples: batch normalization couples the examples",
+        ),
         (lambda: Returns(lambda y: y.T), {"independent_examples": True}, "first dimension is 3, not the 6 examples"),
         (lambda: torch.jit.trace(nn.Linear(8, 3), make_inputs(8)), {}, "model: is a ScriptModule"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # torch's own, about tracing and lazy modules
 def test_what_cannot_be_measured_is_told_in_one_line(model, options, message):
-    with pytest.raises(ValueError, match=message.replace(".", r"\.")) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         measure_gsc(model(), make_inputs(8), **options)
     assert "\n" not in str(caught.value)
 
@@ -359,9 +479,19 @@ def test_a_named_module_that_is_not_called():
     assert "spare" not in by_name(measure_gsc(model, make_inputs(8)))
 
 
-@pytest.mark.parametrize("batch", [(), {}, torch.zeros(0, 8), 3])
-def test_a_batch_without_examples(batch):
-    with pytest.raises(ValueError, match="batch: holds no tensor with examples"):
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((), "holds no tensor with examples"),
+        ({}, "holds no tensor with examples"),
+        (torch.zeros(0, 8), "holds no tensor with examples"),
+        (3, "holds no tensor with examples"),
+        (torch.ones(8), r"\[8\] is one example"),
+        (torch.full((2, 8), math.nan), "holds numbers that are not finite"),
+    ],
+)
+def test_unusable_batches(batch, message):
+    with pytest.raises(ValueError, match=f"batch: {message}"):
         measure_gsc(make_mlp(), batch)
 
 
@@ -375,7 +505,7 @@ def test_the_table_as_frame_and_text():
     measured = measure_gsc(make_mlp(), make_inputs(8))
     frame = measured.to_frame()
     assert list(frame.columns) == [
-        "layer", "name", "width", "log10_gsc", "standard_error", "preactivation_std", "sign_diversity",
+        "layer", "name", "width", "log10_gsc", "standard_error", "on_path", "preactivation_std", "sign_diversity",
         "linear_fit_error",
     ]  # fmt: skip
     assert len(frame) == 6

@@ -129,6 +129,22 @@ def test_of_several_runs_of_a_trial_the_complete_one_stays(run_log, folder, make
     assert len(active_runs(run_log)) == 2
 
 
+def test_nothing_is_missed_when_runs_are_dropped_between_pages(run_log, folder, make_trial, monkeypatch):
+    original = run_log.client.search_runs
+
+    def small_pages(*arguments, max_results=0, **options):
+        return original(*arguments, max_results=3, **options)
+
+    monkeypatch.setattr(run_log.client, "search_runs", small_pages)
+    for name in "dddabce":
+        run_log.client.create_run(run_log.experiment_id, tags={schema.TAG_TRIAL_ID: name})
+    assert sorted(run_log.find_runs()) == list("abcde")
+    for _ in range(5):
+        run_log.client.create_run(run_log.experiment_id, tags={schema.TAG_TRIAL_ID: "a"})
+    run_log.drop_runs("a")
+    assert sorted(run_log.find_runs()) == list("bcde")
+
+
 def test_another_storage_may_not_take_a_study_over(run_log, folder, tmp_path):
     uri = run_log.tracking_uri
     RunLog(uri, folder, DATA, epochs=1)
@@ -150,7 +166,8 @@ def test_what_is_drawn_by_layer_stays_the_same_when_a_study_grows(run_log, folde
     assert RunLog(run_log.tracking_uri, folder, DATA, epochs=40).layer_epochs == [0, 1]
 
 
-def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial):
+@pytest.mark.parametrize("damage", ["removed", "truncated"])
+def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial, damage):
     trials = [make_trial(seed=seed, epochs=1) for seed in range(2)]
     for trial in trials:
         write_record(folder, trial)
@@ -159,7 +176,8 @@ def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial):
     assert before.incomplete == []
     lost = active_runs(run_log)[0]
     for table in (schema.HISTORY_TABLE, schema.GSC_TABLE):
-        Path(f"{lost.info.artifact_uri.removeprefix('file://')}/{table}").unlink()
+        path = Path(f"{lost.info.artifact_uri.removeprefix('file://')}/{table}")
+        path.unlink() if damage == "removed" else path.write_bytes(path.read_bytes()[:100])
     after = load_study("some", run_log.tracking_uri)
     assert after.incomplete == [lost.info.run_name]
     order = ["run_id", "epoch"]

@@ -15,6 +15,7 @@ class FakeLog:
 
     def __init__(self):
         self.sent, self.failing, self.begun, self.interrupted = [], set(), [], []
+        self.unmarkable = set()
 
     def find_runs(self):
         return {}
@@ -37,6 +38,8 @@ class FakeTransmission:
         self.log.sent.append(self.trial_id)
 
     def mark_interrupted(self):
+        if self.trial_id in self.log.unmarkable:
+            raise ConnectionError("refused")
         self.log.interrupted.append(self.trial_id)
 
 
@@ -91,3 +94,13 @@ def test_a_server_that_is_down_is_not_asked_for_every_trial():
         sender.send(sorted(log.failing))
     assert len(log.begun) < 20
     assert len(sender.unsent) == 1000
+
+
+def test_a_server_that_fails_at_the_very_end_is_told():
+    log = FakeLog()
+    log.unmarkable = {"b"}
+    with RunSender(log) as sender:
+        sender.send(["a", "b", "c"])
+    assert log.interrupted == ["a", "c"]
+    assert sender.unsent == ["b"]
+    assert sender.problem == "ConnectionError: refused"

@@ -47,3 +47,10 @@ def test_linear_and_constant_outputs_are_pseudo_linear():
     assert linear_fit_error(n, 3 * n - 1).tolist() == pytest.approx([0, 0], abs=1e-12)
     assert linear_fit_error(n, torch.zeros_like(n)).tolist() == [0, 0]
     assert linear_fit_error(torch.ones_like(n), torch.ones_like(n)).tolist() == [0, 0]
+
+
+def test_the_rounding_of_a_collapsed_domain_is_no_nonlinearity():
+    n = 0.3 + 1e-16 * torch.randn(1, 200, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert linear_fit_error(n, torch.sigmoid(n)).item() == 0
+    barely = 0.3 + 1e-9 * torch.randn(1, 200, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert 0 <= linear_fit_error(barely, torch.sigmoid(barely)).item() < 1e-6

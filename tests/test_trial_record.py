@@ -110,6 +110,37 @@ def test_a_worker_that_was_given_up_and_writes_on_changes_nothing(path, make_tri
     assert read_status(path) == schema.STATUS_DIVERGED
 
 
+def test_the_end_is_the_end(path, make_trial):
+    given_up = TrialRecord(path, make_trial(), "pack", {})
+    end_as_failed(path, make_trial(), "pack", {}, "the worker was lost")
+    given_up.add_epoch(epoch(0))
+    given_up.end(schema.STATUS_OK)
+    assert [line["kind"] for line, _ in read_lines(path)] == ["start", "end"]
+    assert read_status(path) == schema.STATUS_FAILED
+
+
+def test_records_from_before_attempts_were_told_apart_are_read(path, make_trial):
+    record = TrialRecord(path, make_trial(), "pack", {})
+    record.add_epoch(epoch(0))
+    record.end(schema.STATUS_OK)
+    path.write_text(path.read_text().replace(f', "attempt": "{record.attempt}"', "").replace(
+        f'"attempt": "{record.attempt}", ', ""
+    ))  # fmt: skip
+    assert "attempt" not in path.read_text()
+    assert [line["kind"] for line, _ in read_lines(path)] == ["start", "epoch", "end"]
+
+
+def test_a_line_that_cannot_be_read_makes_the_trial_unfinished(path, make_trial):
+    record = TrialRecord(path, make_trial(), "pack", {})
+    record.add_epoch(epoch(0))
+    record.add_epoch(epoch(1))
+    record.end(schema.STATUS_OK)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
+    assert [line["kind"] for line, _ in read_lines(path)] == ["start"]
+    assert read_status(path) is None
+
+
 def test_a_trial_that_never_began_can_be_ended(path, make_trial):
     end_as_failed(path, make_trial(), "pack", {}, "no worker")
     assert [line["kind"] for line, _ in read_lines(path)] == ["start", "end"]
