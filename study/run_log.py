@@ -112,7 +112,8 @@ class RunLog:
         if experiment.tags.get(schema.TAG_STUDY_KEY, key) != key:
             raise ValueError(
                 f"name: study {folder.name!r} in this MLflow store has its records in another storage, not in "
-                f"{folder.storage}; give that --storage, or choose another --name"
+                f"{folder.storage}; give that --storage, choose another --name, or, if those records are gone, rename "
+                "the experiment in MLflow"
             )
         self.experiment_id = experiment.experiment_id
         # The same ones in every trial of a study, those added later included.
