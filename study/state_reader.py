@@ -33,6 +33,7 @@ class StateReader:
         self.blocks = frozenset(blocks)
         self.is_block: list[bool] = []
         self.handed_on: torch.Tensor | None = None
+        self.inputs: list[int] = []
         self.names: list[str] = []
         self.states: list[torch.Tensor] = []
         self.calls: dict[str, int] = {}
@@ -44,6 +45,7 @@ class StateReader:
             value = place[key]
             if isinstance(value, torch.Tensor) and value.is_floating_point():
                 self._add(INPUT, value.requires_grad_())
+                self.inputs = [0]
                 place[key] = value.clone()  # the model may work on its input in place
                 break
 
@@ -137,15 +139,14 @@ class NonlinearityWatch(TorchFunctionMode):
 def choose_path(reader: StateReader, cuts: list[bool]) -> tuple[list[int], list[int]]:
     """Return the states to show, and those to take the rate over: cuts that all information passes."""
     states = range(len(reader.states))
-    weights = [state for state in states if not reader.is_block[state] and reader.names[state] != INPUT]
+    weights = [state for state in states if not reader.is_block[state] and state not in reader.inputs]
     blocks = [state for state in states if reader.is_block[state] and cuts[state]]
     cut_weights = [state for state in weights if cuts[state]]
-    inputs = [state for state in states if reader.names[state] == INPUT]
     if 2 * len(cut_weights) >= len(weights) or not blocks:
-        return sorted([*inputs, *weights]), cut_weights
+        return sorted([*reader.inputs, *weights]), cut_weights
     inside = tuple(f"{reader.names[block].partition('#')[0]}." for block in blocks)
     outside = [state for state in cut_weights if not reader.names[state].startswith(inside)]
-    return sorted([*inputs, *weights, *blocks]), sorted([*blocks, *outside])
+    return sorted([*reader.inputs, *weights, *blocks]), sorted([*blocks, *outside])
 
 
 def reaches(target: torch.Tensor, source: torch.Tensor, without: torch.Tensor) -> bool:

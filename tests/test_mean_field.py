@@ -59,11 +59,17 @@ def test_small_gain_lets_tanh_fade_and_stop_exploding():
     assert 1 < growth[-1] < 1.01
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu"])
-@pytest.mark.parametrize(("normalization", "batch"), [("batch", 64), ("batch", None), ("layer", None), ("none", None)])
+# Without normalization gelu's and silu's variance maps are unstable: rounding drives them from the stationary state.
+STATIONARY = [
+    (activation, normalization, batch)
+    for activation in ("relu", "tanh", "sigmoid", "gelu")
+    for normalization, batch in (("batch", 64), ("batch", None), ("layer", None), ("none", None))
+    if (activation, normalization) != ("gelu", "none")
+]
+
+
+@pytest.mark.parametrize(("activation", "normalization", "batch"), STATIONARY)
 def test_the_stationary_rate_is_that_of_great_depth(activation, normalization, batch):
-    if (activation, normalization) == ("gelu", "none"):
-        pytest.skip("its variance map is unstable: rounding drives it away from the stationary state")
     for k in (0.0, 1.0):
         deep = squared_growth_by_layer(400, activation, normalization, k, batch_size=batch)[-1]
         assert stationary_explosion_rate(activation, normalization, k, batch) == pytest.approx(

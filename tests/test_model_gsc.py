@@ -495,6 +495,21 @@ def test_unusable_batches(batch, message):
         measure_gsc(make_mlp(), batch)
 
 
+def test_a_module_may_be_called_input():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input, self.middle, self.output = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.output(torch.tanh(self.middle(torch.tanh(self.input(x)))))
+
+    measured = measure_gsc(Model(), make_inputs(8))
+    assert [(layer.name, layer.on_path) for layer in measured.layers] == [
+        ("input", False), ("input", True), ("middle", True), ("output", False)
+    ]  # fmt: skip
+
+
 def test_arguments_by_position_and_by_name():
     model, x = nn.Bilinear(8, 8, 3), make_inputs(8)
     by_position = measure_gsc(model, (x, x)).layers
