@@ -138,6 +138,10 @@ def measure_gsc(
         raise ValueError("model: no gradient flows to its output (is it detached, or computed under no_grad?)")
     if not target.isfinite().all():
         raise ValueError("model: its output on this batch is not finite; measure it where it is")
+    if not target.any():
+        raise ValueError(
+            "model: its output is 0 (a head that starts at 0?), which has no relative change; initialize it"
+        )
     last_is_output = _same_values(reader.states[-1], target)
     output_shape = tuple(target.shape)
     cuts = [not reaches(target, reader.states[0], without=state) for state in reader.states]
