@@ -124,6 +124,13 @@ class PackedNetwork:
         )
         return copy
 
+    def keep(self, members: torch.Tensor) -> None:
+        """Drop all members but these (indices, [kept])."""
+        members = members.to(self.skip_scale.device)
+        self.parameters = [parameter.detach()[members].requires_grad_() for parameter in self.parameters]
+        self.skip_scale, self.residual_scale = self.skip_scale[members], self.residual_scale[members]
+        self.running = RunningStatistics(self.running.mean[:, members], self.running.variance[:, members])
+
     @torch.no_grad()
     def finite_members(self) -> torch.Tensor:
         """Return a truth value per member [E]: are all of its parameters finite?"""

@@ -22,18 +22,20 @@ class PackedOptimizer:
             [trial.clipping_threshold for trial in trials], dtype=parameters[0].dtype, device=parameters[0].device
         )
         self.layer_scales: list[torch.Tensor] | None = None
-        groups = [
-            {
-                "params": [parameter.detach()[member] for parameter in parameters],
-                "lr": trial.learning_rate,
-                "weight_decay": trial.weight_decay,
-                **({"momentum": trial.momentum} if trial.optimizer == "sgd" else {}),
-            }
-            for member, trial in enumerate(trials)
-        ]
-        kind = torch.optim.SGD if trials[0].optimizer == "sgd" else torch.optim.Adam
-        self.optimizer = kind(groups, fused=True)
+        self.optimizer = _build_optimizer(trials, parameters)
         self.weights = parameters
+
+    def keep(self, members: torch.Tensor, trials: Sequence[TrialConfig], parameters: Sequence[torch.Tensor]) -> None:
+        """Drop all members but these (indices, [kept]), whose trials and stacked parameters are given."""
+        kept = _build_optimizer(trials, parameters)
+        for group, member in zip(kept.param_groups, members.tolist(), strict=True):
+            for parameter, earlier in zip(group["params"], self.optimizer.param_groups[member]["params"], strict=True):
+                kept.state[parameter] = self.optimizer.state[earlier]
+        members = members.to(self.threshold.device)
+        self.optimizer, self.weights, self.trials = kept, parameters, trials
+        self.threshold = self.threshold[members]
+        if self.layer_scales is not None:
+            self.layer_scales = [scale[members] for scale in self.layer_scales]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[torch.Tensor]) -> None:
@@ -63,6 +65,21 @@ class PackedOptimizer:
         """Return the learning rate of each member's next step."""
         progress = self.steps_done / self.total_steps if self.total_steps else 0.0
         return [trial.learning_rate * schedule_factor(trial.schedule, progress) for trial in self.trials]
+
+
+def _build_optimizer(trials: Sequence[TrialConfig], parameters: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
+    """Return torch's optimizer with a parameter group per member, made of views of the stacked parameters."""
+    groups = [
+        {
+            "params": [parameter.detach()[member] for parameter in parameters],
+            "lr": trial.learning_rate,
+            "weight_decay": trial.weight_decay,
+            **({"momentum": trial.momentum} if trial.optimizer == "sgd" else {}),
+        }
+        for member, trial in enumerate(trials)
+    ]
+    kind = torch.optim.SGD if trials[0].optimizer == "sgd" else torch.optim.Adam
+    return kind(groups, fused=True)
 
 
 def schedule_factor(schedule: str, progress: float) -> float:

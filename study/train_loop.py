@@ -44,14 +44,16 @@ class MemberEpoch:
 def train_pack(
     trials: Sequence[TrialConfig], dataset: Dataset, device: torch.device | str = "cpu"
 ) -> Iterator[list[MemberEpoch]]:
-    """Train trials of equal `pack_key`; yield after each epoch what every member that has not diverged measured."""
+    """Train trials of equal `pack_key`; yield after each epoch what every member that has not diverged measured.
+
+    Members that diverge are taken out of the pack, and cost nothing from then on.
+    """
     config = trials[0]
     train = make_device_split(dataset, "train", config.train_size, device)
     test = make_device_split(dataset, "test", config.test_size, device)
     steps_per_epoch = len(train) // config.batch_size
     network = PackedNetwork(trials, train.images.shape[1], len(dataset.classes), device=device)
     optimizer = PackedOptimizer(trials, network.parameters, config.epochs * steps_per_epoch)
-    alive = torch.ones(len(trials), dtype=torch.bool)
 
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
@@ -85,11 +87,14 @@ def train_pack(
                 diverged=not finite[member],
             )
             for member, trial in enumerate(trials)
-            if alive[member]
         ]
-        alive &= finite
-        if not alive.any():
-            return
+        if not finite.all():
+            kept = finite.nonzero().flatten()
+            if not len(kept):
+                return
+            trials = [trials[member] for member in kept.tolist()]
+            network.keep(kept)
+            optimizer.keep(kept, trials, network.parameters)
 
 
 def train_epoch(

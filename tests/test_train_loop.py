@@ -210,6 +210,42 @@ def test_a_diverged_member_leaves_the_others_alone(make_trial, small_dataset):
     ]
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_members_that_diverge_are_taken_out_and_change_nothing(make_trial, small_dataset, variant, monkeypatch):
+    sizes = []
+    step = PackedOptimizer.step
+    monkeypatch.setattr(PackedOptimizer, "step", lambda self, g: (sizes.append(len(g[0])), step(self, g))[1])
+    fields = {**variant, "clipping": "none", "layerwise_step_sizes": False, "epochs": 3}
+    good = [make_trial(**fields, seed=seed, dilution=seed) for seed in range(3)]
+    bad = [dataclasses.replace(good[0], learning_rate=1e38, seed=seed) for seed in (7, 8)]
+    pack = [bad[0], good[0], good[1], bad[1], good[2]]
+    for trial in good:
+        assert final_bytes(pack, small_dataset, trial.trial_id) == final_bytes([trial], small_dataset, trial.trial_id)
+    assert sizes[:36] == [5] * 12 + [3] * 24
+
+
+def test_layerwise_scales_stay_with_their_members(make_trial):
+    fields = {"optimizer": "sgd", "momentum": 0.9, "layerwise_step_sizes": True, "clipping": "norm"}
+    trials = [make_trial(**fields, clipping_threshold=1e-3 * 10**seed, seed=seed) for seed in range(3)]
+
+    def train(chosen, kept):
+        network = PackedNetwork(chosen, 20, 4, dtype=torch.float64)
+        optimizer = PackedOptimizer(chosen, network.parameters, total_steps=4)
+        for moment in range(4):
+            if moment == 2 and kept is not None:
+                network.keep(torch.tensor(kept))
+                optimizer.keep(torch.tensor(kept), [chosen[member] for member in kept], network.parameters)
+            x = torch.randn(16, 20, dtype=torch.float64, generator=make_generator(moment, "test"))
+            logits = network.forward(x, network.normalize_for_training)
+            optimizer.step(torch.autograd.grad(logits.square().mean(dim=(1, 2)).sum(), network.parameters))
+        return network.parameters
+
+    for member, parameter in zip((0, 2), zip(*(p for p in train(trials, [0, 2])), strict=True), strict=True):
+        alone = train([trials[member]], None)
+        for one, other in zip(parameter, alone, strict=True):
+            assert torch.equal(one, other[0])
+
+
 def test_a_pack_ends_when_all_have_diverged(make_trial, small_dataset):
     epochs = list(train_pack([make_trial(optimizer="sgd", learning_rate=1e30, epochs=9)], small_dataset))
     assert len(epochs) == 2
