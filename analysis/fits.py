@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.tidy_frames import ARCHITECTURE, StudyFrames
 from analysis.uncertainty import t_interval
 from study import run_log_schema as schema
-from study.mean_field import predicted_explosion_rate
+from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
 
 RATE_COLUMNS = [
     "network", *ARCHITECTURE, "depths", "seeds", "explosion_rate", "low", "high", "mean_field",
@@ -121,7 +121,7 @@ def pair_error_with_gsc(frames: StudyFrames) -> pd.DataFrame:
 
 def _predict_rate(trial: Any) -> float:
     """Return the rate of mean-field theory for a row of `trials`, at the size of its probe batch."""
-    return predicted_explosion_rate(
+    growth = squared_growth_by_layer(
         trial.depth,
         trial.activation,
         trial.normalization,
@@ -130,6 +130,7 @@ def _predict_rate(trial: Any) -> float:
         trial.initialization,
         trial.probe_size,
     )
+    return predicted_explosion_rate(growth)
 
 
 def _as_gain(text: str) -> float | str:

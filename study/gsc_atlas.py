@@ -21,7 +21,7 @@ from scipy import stats
 
 from study.gradient_scale import explosion_rate
 from study.linearization import Linearization
-from study.mean_field import predicted_explosion_rate, stationary_explosion_rate
+from study.mean_field import predicted_explosion_rate, squared_growth_by_layer, stationary_explosion_rate
 from study.network import PackedNetwork
 from study.network_gsc import gsc_to_state
 from study.random_streams import make_generator
@@ -86,7 +86,8 @@ def measure_cell(cell: tuple[str, str, int, float], depth: int, seeds: int) -> A
         logs = np.log(rates)
     mean, error = float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(seeds))
     half = float(stats.t.ppf(0.975, seeds - 1)) * error
-    predicted = predicted_explosion_rate(depth, activation, normalization, dilution, batch_size=BATCH)
+    theory = squared_growth_by_layer(depth, activation, normalization, dilution, batch_size=BATCH)
+    predicted = predicted_explosion_rate(theory)
     growth = math.exp(2 * mean) if math.isfinite(mean) else math.nan
     growth_error, difference = 2 * growth * error, growth - predicted**2
     # The identity does not explode in theory, and a share of nothing means nothing.

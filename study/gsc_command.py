@@ -15,7 +15,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from study.gsc_measurement import LAYER_COLUMNS, Estimate, GscMeasurement, measure_model, measure_networks
+from study.gsc_measurement import LAYER_COLUMNS, Estimate, GscMeasurement
+from study.gsc_of_models import measure_model
+from study.gsc_of_networks import measure_networks
 from study.image_sources import import_torchvision_datasets
 from study.trial_config import TrialConfig, one_line
 

@@ -137,22 +137,13 @@ def squared_growth_by_layer(
     return np.array(growth)
 
 
-def predicted_explosion_rate(
-    depth: int,
-    activation: str,
-    normalization: str,
-    dilution: float = 0.0,
-    gain: float | str = "critical",
-    initialization: str = "gaussian",
-    batch_size: int | None = None,
-) -> float:
-    """Return r, the geometric mean growth of GSC per layer over a network of this depth.
+def predicted_explosion_rate(squared_growth: np.ndarray) -> float:
+    """Return r, the geometric mean growth of GSC per layer, from what `squared_growth_by_layer` returned.
 
-    nan below depth 3, and where a number on the way leaves the range of float64.
+    nan for no layers, and where a number on the way left the range of float64.
     """
-    growth = squared_growth_by_layer(depth, activation, normalization, dilution, gain, initialization, batch_size)
-    known = len(growth) > 0 and (growth > 0).all() and np.isfinite(growth).all()
-    return float(np.exp(0.5 * np.mean(np.log(growth)))) if known else math.nan
+    known = len(squared_growth) > 0 and (squared_growth > 0).all() and np.isfinite(squared_growth).all()
+    return float(np.exp(0.5 * np.mean(np.log(squared_growth)))) if known else math.nan
 
 
 def stationary_explosion_rate(
@@ -232,4 +223,4 @@ def _spherical_nodes(b: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n = radius * np.sin(alpha)[:, None] * np.cos(theta)
     other = radius * np.sin(alpha)[:, None] * np.sin(theta + tilt)
     weight = radial_weight[:, None] * angular_weight
-    return tuple(torch.from_numpy(array.reshape(-1)) for array in (n, other, weight))  # type: ignore[return-value]
+    return torch.from_numpy(n.reshape(-1)), torch.from_numpy(other.reshape(-1)), torch.from_numpy(weight.reshape(-1))

@@ -120,28 +120,10 @@ def measure_gsc(
         raise ValueError("independent_examples: batch normalization couples the examples; leave it out")
     arguments, keywords, examples = prepare_batch(batch, twin, dtype)
     reader = StateReader(arguments, keywords, blocks)
-    devices = sorted({tensor.device.index for tensor in twin.parameters() if tensor.is_cuda})
-    # cuDNN's recurrent kernels have no backward pass in evaluation mode.
-    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in twin.modules())
-    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext()
-    with torch.enable_grad(), torch.random.fork_rng(devices), cudnn, reader.reading(twin, [*weights, *blocks]):
-        try:
-            output = twin(*arguments, **keywords)
-        except Exception as error:  # whatever a model raises
-            hint = "; does it cast by itself? then give dtype=torch.float32" if "dtype" in str(error) else ""
-            raise ValueError(f"model: does not run on this batch in {dtype} ({one_line(error)}{hint})") from error
+    with reader.reading(twin, [*weights, *blocks]):
+        output = _run(twin, arguments, keywords, dtype)
     reader.check(weights, all_must_be_called=modules is not None)
-    target = find_output(output, examples)
-    if target is None:
-        raise ValueError("model: its output holds no floating-point tensor of examples; measure one that does")
-    if not target.requires_grad:
-        raise ValueError("model: no gradient flows to its output (is it detached, or computed under no_grad?)")
-    if not target.isfinite().all():
-        raise ValueError("model: its output on this batch is not finite; measure it where it is")
-    if not target.any():
-        raise ValueError(
-            "model: its output is 0 (a head that starts at 0?), which has no relative change; initialize it"
-        )
+    target = _find_target(output, examples)
     last_is_output = _same_values(reader.states[-1], target)
     output_shape = tuple(target.shape)
     cuts = [not reaches(target, reader.states[0], without=state) for state in reader.states]
@@ -168,6 +150,34 @@ def measure_gsc(
     ]
     rate = _fit_rate(log_norms[:, path], sizes[0, path], exact)
     return ModelGsc("output" if loss is None else "losses", output_shape, rows, *rate)
+
+
+def _run(twin: torch.nn.Module, arguments: list[Any], keywords: dict[str, Any], dtype: torch.dtype) -> Any:
+    """Return what the copy returns, leaving the random state as it is; raises ValueError where it does not run."""
+    devices = sorted({tensor.device.index for tensor in twin.parameters() if tensor.is_cuda})
+    # cuDNN's recurrent kernels have no backward pass in evaluation mode.
+    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in twin.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext()
+    with torch.enable_grad(), torch.random.fork_rng(devices), cudnn:
+        try:
+            return twin(*arguments, **keywords)
+        except Exception as error:  # whatever a model raises
+            hint = "; does it cast by itself? then give dtype=torch.float32" if "dtype" in str(error) else ""
+            raise ValueError(f"model: does not run on this batch in {dtype} ({one_line(error)}{hint})") from error
+
+
+def _find_target(output: Any, examples: int) -> torch.Tensor:
+    """Return the tensor of an output whose GSC is wanted; raises ValueError where it has none."""
+    target = find_output(output, examples)
+    if target is None:
+        raise ValueError("model: its output holds no floating-point tensor of examples; measure one that does")
+    if not target.requires_grad:
+        raise ValueError("model: no gradient flows to its output (is it detached, or computed under no_grad?)")
+    if not target.isfinite().all():
+        raise ValueError("model: its output on this batch is not finite; measure it where it is")
+    if not target.any():
+        raise ValueError("model: its output is 0 (a head that starts at 0?) and has no relative change; initialize it")
+    return target
 
 
 def _apply_loss(loss: Callable[[torch.Tensor], torch.Tensor], output: torch.Tensor, examples: int) -> torch.Tensor:

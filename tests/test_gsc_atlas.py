@@ -6,7 +6,7 @@ from analysis.__main__ import main as analyse
 from analysis.atlas import load_atlas
 from study.__main__ import main as run_study
 from study.gsc_atlas import all_cells, measure_cell
-from study.mean_field import predicted_explosion_rate
+from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
 from study.trial_config import ACTIVATIONS, NORMALIZATIONS
 
 
@@ -17,7 +17,9 @@ def test_every_combination_is_a_cell():
 
 def test_a_cell_agrees_with_theory():
     row = measure_cell(("relu", "batch", 200, 1.0), depth=12, seeds=6)
-    assert row.predicted_explosion_rate == predicted_explosion_rate(12, "relu", "batch", 1.0, batch_size=128)
+    assert row.predicted_explosion_rate == predicted_explosion_rate(
+        squared_growth_by_layer(12, "relu", "batch", 1.0, batch_size=128)
+    )
     assert row.low < row.explosion_rate < row.high
     assert row.growth == pytest.approx(row.explosion_rate**2)
     assert abs(row.deviation_in_errors) < 4

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from study.gsc_measurement import Estimate, _estimate_rate, measure_networks, read_aloud, write_power
-from study.mean_field import predicted_explosion_rate
+from study.gsc_measurement import estimate_rate
+from study.gsc_of_networks import measure_networks
+from study.gsc_reading import read_aloud, write_power
+from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
 
 
 @pytest.mark.parametrize(
@@ -38,15 +40,15 @@ def test_powers_of_ten(log10_value, text):
     ],
 )
 def test_numbers_in_words(mean, low, high, first, last):
-    words = read_aloud(Estimate(mean, 0.1, low, high), 3.9, 1.211, "at depth 50")
+    words = read_aloud(mean, None if low is None else (low, high), 3.9, 1.211, "at depth 50")
     assert words == "; ".join(filter(None, [first, "GSC 8·10³ at depth 50", "theory ×1.211", last]))
 
 
 def test_rates_are_averaged_as_factors():
-    estimate = _estimate_rate(np.array([1.0, 4.0]))
+    estimate = estimate_rate(np.array([1.0, 4.0]))
     assert estimate.mean == pytest.approx(2.0)
     assert estimate.low * estimate.high == pytest.approx(4.0)
-    assert _estimate_rate(np.array([1.2, math.nan])).mean is None
+    assert estimate_rate(np.array([1.2, math.nan])).mean is None
 
 
 def test_seeds_are_measured_independently_and_beside_theory(make_trial):
@@ -55,6 +57,6 @@ def test_seeds_are_measured_independently_and_beside_theory(make_trial):
     alone = [measure_networks([trial], inputs=20, outputs=4) for trial in trials]
     assert together.log10_gsc.mean == pytest.approx(np.mean([measured.log10_gsc.mean for measured in alone]), abs=1e-12)
     assert alone[0].log10_gsc.standard_deviation is None
-    expected = predicted_explosion_rate(5, "relu", "batch", batch_size=40)
+    expected = predicted_explosion_rate(squared_growth_by_layer(5, "relu", "batch", batch_size=40))
     assert together.predicted_explosion_rate == expected
     assert together.settings["batch"] == 40

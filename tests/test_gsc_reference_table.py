@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from study.gsc_measurement import measure_networks
+from study.gsc_of_networks import measure_networks
 
 SEEDS = 10
 FAST_ROWS = [

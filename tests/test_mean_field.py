@@ -144,17 +144,17 @@ def test_gains_beyond_the_range_of_numbers_have_no_rate():
     for activation in ACTIVATIONS:
         for normalization in NORMALIZATIONS:
             for gain in (1e-100, 1e-5, 1e5, 1e100):
-                rate = predicted_explosion_rate(60, activation, normalization, gain=gain)
+                rate = predicted_explosion_rate(squared_growth_by_layer(60, activation, normalization, gain=gain))
                 assert math.isnan(rate) or 0 < rate < math.inf
 
 
 def test_no_transition_no_rate():
-    assert math.isnan(predicted_explosion_rate(2, "relu", "batch"))
+    assert math.isnan(predicted_explosion_rate(squared_growth_by_layer(2, "relu", "batch")))
 
 
 def test_huge_dilution_is_the_identity():
-    assert predicted_explosion_rate(50, "relu", "batch", dilution=1e200) == pytest.approx(1.0)
+    assert predicted_explosion_rate(squared_growth_by_layer(50, "relu", "batch", dilution=1e200)) == pytest.approx(1.0)
 
 
 def test_a_stream_that_fades_away_has_no_rate():
-    assert math.isnan(predicted_explosion_rate(2000, "tanh", "none", gain=0.1))
+    assert math.isnan(predicted_explosion_rate(squared_growth_by_layer(2000, "tanh", "none", gain=0.1)))
