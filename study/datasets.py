@@ -68,9 +68,13 @@ class DeviceSplit:
 
     def standardised(self, rows: torch.Tensor | slice, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return [..., 3072] images of the rows, each channel with mean 0 and variance 1 over the training split."""
-        chosen = self.images[rows]
-        by_channel = chosen.to(dtype).unflatten(-1, (len(self.scale), -1))
-        return (by_channel * self.scale.to(dtype)[:, None] + self.shift.to(dtype)[:, None]).flatten(-2)
+        factor, shift = self.by_pixel(dtype)
+        return self.images[rows].to(dtype) * factor + shift
+
+    def by_pixel(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what each byte of an image is multiplied by, and what is added then, [3072] each."""
+        repeats = self.images.shape[1] // len(self.scale)
+        return self.scale.to(dtype).repeat_interleave(repeats), self.shift.to(dtype).repeat_interleave(repeats)
 
 
 def make_device_split(dataset: Dataset, split: str, size: int, device: torch.device | str) -> DeviceSplit:

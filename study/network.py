@@ -14,7 +14,7 @@ Source: Philipp, Song and Carbonell, arXiv:1712.05577 (dilution); the member axi
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -34,8 +34,9 @@ Normalizer = Callable[[int, torch.Tensor], torch.Tensor]
 class PackedNetwork:
     """The networks of all members of a pack, and the running statistics of their batch normalization.
 
-    `parameters` are six tensors: input_weight [E, inputs, H], input_bias [E, H], hidden_weight [E, D−2, H, H],
-    hidden_bias [E, D−2, H], output_weight [E, H, C], output_bias [E, C]. Biases start at zero.
+    `stacked` are six tensors with a leading axis of layers, so that one layer of all members lies together:
+    input_weight [1, E, inputs, H], input_bias [1, E, H], hidden_weight [D−2, E, H, H], hidden_bias [D−2, E, H],
+    output_weight [1, E, H, C], output_bias [1, E, C]. Biases start at zero.
     """
 
     def __init__(
@@ -50,29 +51,28 @@ class PackedNetwork:
         depth, width = trials[0].depth, trials[0].width
         self.depth, self.normalization = depth, NORMALIZATION_TABLE[trials[0].normalization]
         self.activate = ACTIVATION_TABLE[trials[0].activation].function
-        weights = [_draw_weights(trial, input_size, class_count) for trial in trials]
+        weights = [_draw_weights(trial, input_size, class_count, dtype) for trial in trials]
 
-        def stack(draws: list[torch.Tensor]) -> torch.Tensor:
-            return torch.stack(draws).to(device, dtype).requires_grad_()
+        def stack(draws: Iterable[torch.Tensor]) -> torch.Tensor:
+            return torch.stack(list(draws), dim=1).to(device)
 
         def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(len(trials), *shape, device=device, dtype=dtype, requires_grad=True)
+            return torch.zeros(*shape, device=device, dtype=dtype)
 
-        self.parameters = [
-            stack([first for first, _, _ in weights]),
-            zeros(width),
-            stack([hidden for _, hidden, _ in weights]),
-            zeros(depth - 2, width),
-            stack([last for _, _, last in weights]),
-            zeros(class_count),
+        self.stacked = [
+            stack(first for first, _, _ in weights),
+            zeros(1, len(trials), width),
+            stack(hidden for _, hidden, _ in weights),
+            zeros(depth - 2, len(trials), width),
+            stack(last for _, _, last in weights),
+            zeros(1, len(trials), class_count),
         ]
         k = torch.tensor([trial.dilution for trial in trials], dtype=torch.float64)[:, None, None]
         length = torch.hypot(k, torch.ones_like(k))
         self.skip_scale = (k / length).to(device, dtype)
         self.residual_scale = (1 / length).to(device, dtype)
         self.running = RunningStatistics(
-            mean=torch.zeros(depth - 1, len(trials), 1, width, device=device, dtype=dtype),
-            variance=torch.ones(depth - 1, len(trials), 1, width, device=device, dtype=dtype),
+            mean=zeros(depth - 1, len(trials), 1, width), variance=1 + zeros(depth - 1, len(trials), 1, width)
         )
 
     @property
@@ -80,27 +80,31 @@ class PackedNetwork:
         """Number of members, E."""
         return len(self.skip_scale)
 
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """The same memory as `stacked` with members first: input_weight [E, inputs, H], …, hidden_bias [E, D−2, H]."""
+        return [
+            tensor.transpose(0, 1) if is_hidden else tensor[0]
+            for tensor, is_hidden in zip(self.stacked, (False, False, True, True, False, False), strict=True)
+        ]
+
     def forward(self, x: torch.Tensor, normalize: Normalizer, stream: list[torch.Tensor] | None = None) -> torch.Tensor:
-        """Return logits [E, B, C]; append the stream states v_1 … v_{D−1} to `stream` when it is given."""
-        input_weight, input_bias, hidden_weight, hidden_bias, output_weight, output_bias = self.parameters
+        """Return logits [E, B, C]; append the stream states v_1 … v_{D−1} to `stream` when it is given.
+
+        The plain form of the network, for measurements; training and evaluation go through `study.kernels`.
+        """
+        input_weight, input_bias, hidden_weight, hidden_bias, output_weight, output_bias = self.stacked
         x = x.expand(self.member_count, -1, -1)
-        v = multiply_members(input_bias, x, input_weight)
-        for layer, (weight, bias) in enumerate(zip(hidden_weight.unbind(1), hidden_bias.unbind(1), strict=True)):
+        v = multiply_members(x, input_weight[0]) + input_bias[0].unsqueeze(1)
+        for layer, (weight, bias) in enumerate(zip(hidden_weight, hidden_bias, strict=True)):
             if stream is not None:
                 stream.append(v)
-            residual = multiply_members(bias, self.activate(normalize(layer, v)), weight)
+            residual = multiply_members(self.activate(normalize(layer, v)), weight) + bias.unsqueeze(1)
             v = self.skip_scale * v + self.residual_scale * residual
         if stream is not None:
             stream.append(v)
-        return multiply_members(output_bias, self.activate(normalize(self.depth - 2, v)), output_weight)
-
-    def normalize_for_training(self, layer: int, v: torch.Tensor) -> torch.Tensor:
-        """Normalize with the statistics of this batch and, with batch normalization, remember them."""
-        if not self.normalization.couples_examples:
-            return self.normalization.normalize(v)
-        normalized, mean, variance = self.normalization.standardise(v)
-        self.running.update(layer, mean, variance, examples=v.shape[1])
-        return normalized
+        logits = multiply_members(self.activate(normalize(self.depth - 2, v)), output_weight[0])
+        return logits + output_bias[0].unsqueeze(1)
 
     def normalize_by_batch(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Normalize with the statistics of this batch and leave the running ones untouched: what probes use."""
@@ -113,10 +117,10 @@ class PackedNetwork:
         return self.normalization.normalize(v)
 
     def select(self, members: slice, dtype: torch.dtype) -> "PackedNetwork":
-        """Return a detached copy of some members in another precision, for measurements."""
+        """Return a copy of some members in another precision, for measurements."""
         copy = object.__new__(PackedNetwork)
         copy.depth, copy.normalization, copy.activate = self.depth, self.normalization, self.activate
-        copy.parameters = [parameter.detach()[members].to(dtype, copy=True) for parameter in self.parameters]
+        copy.stacked = [tensor[:, members].to(dtype, copy=True) for tensor in self.stacked]
         copy.skip_scale = self.skip_scale[members].to(dtype)
         copy.residual_scale = self.residual_scale[members].to(dtype)
         copy.running = RunningStatistics(
@@ -127,20 +131,19 @@ class PackedNetwork:
     def keep(self, members: torch.Tensor) -> None:
         """Drop all members but these (indices, [kept])."""
         members = members.to(self.skip_scale.device)
-        self.parameters = [parameter.detach()[members].requires_grad_() for parameter in self.parameters]
+        self.stacked = [tensor.index_select(1, members) for tensor in self.stacked]
         self.skip_scale, self.residual_scale = self.skip_scale[members], self.residual_scale[members]
         self.running = RunningStatistics(self.running.mean[:, members], self.running.variance[:, members])
 
-    @torch.no_grad()
     def finite_members(self) -> torch.Tensor:
         """Return a truth value per member [E]: are all of its parameters finite?"""
         return torch.stack([parameter.isfinite().flatten(1).all(1) for parameter in self.parameters]).all(0)
 
 
 def _draw_weights(
-    trial: TrialConfig, input_size: int, class_count: int
+    trial: TrialConfig, input_size: int, class_count: int, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw one member's weights in float64: first [inputs, H], hidden [D−2, H, H], last [H, C]."""
+    """Draw one member's weights, in float64, then rounded: first [1, inputs, H], hidden [D−2, H, H], last [1, H, C]."""
     draw = INITIALIZATION_TABLE[trial.initialization].draw
     sizes = [input_size] + [trial.width] * (trial.depth - 1) + [class_count]
     layers = []
@@ -149,6 +152,6 @@ def _draw_weights(
         gain = resolve_input_gain(trial.gain) if first else resolve_gain(trial.gain, trial.activation)
         # Depth is part of the purpose: networks of two depths are independent draws, as statistics over depths assume.
         generator = make_generator(trial.seed, f"weights of depth {trial.depth}", layer)
-        layers.append(gain * draw(LayerShape(fan_in, fan_out, first, last), generator))
-    hidden = torch.stack(layers[1:-1]) if trial.depth > 2 else torch.empty(0, trial.width, trial.width)
-    return layers[0], hidden.to(torch.float64), layers[-1]
+        layers.append((gain * draw(LayerShape(fan_in, fan_out, first, last), generator)).to(dtype))
+    hidden = torch.stack(layers[1:-1]) if trial.depth > 2 else torch.empty(0, trial.width, trial.width, dtype=dtype)
+    return layers[0][None], hidden, layers[-1][None]

@@ -1,65 +1,119 @@
-"""Trials and the stacked parameters of their network → one optimizer step for all members.
+"""Trials of one pack and the stacked parameters of their network → one optimizer step for all members.
 
-A member is a parameter group of `torch.optim`, made of its slices of the stacked tensors, with its own learning rate,
-momentum and weight decay. Clipping, too, looks at one member at a time, so members never influence each other.
+Legend: L layers, E members.
+    p, g   [L, E, …]  a stacked parameter and its gradient
+    rate, weight_decay, momentum  [E]
+
+    SGD    b ← momentum · b + g;  p ← p − rate · b
+    Adam   m ← m + (1 − β₁)(g − m);  s ← s + (1 − β₂)(g² − s);  p ← p − rate/(1 − β₁ᵗ) · m / (√s/√(1 − β₂ᵗ) + ε)
+where g has weight_decay · p added first. One compiled kernel per stacked tensor takes all of a member's layers and all
+members at once. Clipping looks at one member at a time, so members never influence each other.
+Source: Kingma and Ba, arXiv:1412.6980; the constants and the place of the decay are those of `torch.optim`.
+Check: the first step of Adam changes every parameter by the rate, in the direction against its gradient.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 
+from study.kernels import Kernel, compile_kernel
 from study.trial_config import TrialConfig
+
+BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
 class PackedOptimizer:
-    """Adam or SGD over all members of a pack; `step` takes the gradients of the stacked parameters."""
+    """Adam or SGD over all members of a pack; `step` takes the gradients of the stacked parameters.
 
-    def __init__(self, trials: Sequence[TrialConfig], parameters: Sequence[torch.Tensor], total_steps: int) -> None:
-        self.trials, self.total_steps, self.steps_done = trials, total_steps, 0
-        self.clipping = trials[0].clipping
-        self.threshold = torch.tensor(
-            [trial.clipping_threshold for trial in trials], dtype=parameters[0].dtype, device=parameters[0].device
-        )
+    `moments` are what it remembers: for each stacked parameter one (SGD) or two (Adam) tensors of its shape.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[TrialConfig],
+        stacked: Sequence[torch.Tensor],
+        total_steps: int,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.total_steps, self.steps_done = total_steps, 0
+        self.stacked = list(stacked)
+        self.is_adam = trials[0].optimizer == "adam"
+        self.kernel = make_step_kernel(trials[0].optimizer, compiled)
+        self.moments = [
+            tuple(torch.zeros_like(parameter) for _ in range(2 if self.is_adam else 1)) for parameter in self.stacked
+        ]
         self.layer_scales: list[torch.Tensor] | None = None
-        self.optimizer = _build_optimizer(trials, parameters)
-        self.weights = parameters
+        self._describe(trials)
 
-    def keep(self, members: torch.Tensor, trials: Sequence[TrialConfig], parameters: Sequence[torch.Tensor]) -> None:
+    def _describe(self, trials: Sequence[TrialConfig]) -> None:
+        """Put what differs between members into tensors [E, 1]."""
+        self.trials = trials
+
+        def per_member(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=self.stacked[0].dtype).unsqueeze(1).to(self.stacked[0].device)
+
+        self.rate = per_member([0.0] * len(trials))
+        self.weight_decay = per_member([trial.weight_decay for trial in trials])
+        self.momentum = per_member([trial.momentum for trial in trials])
+        self.threshold = per_member([trial.clipping_threshold for trial in trials])
+        self.root_correction = per_member([1.0])
+
+    def keep(self, members: torch.Tensor, trials: Sequence[TrialConfig], stacked: Sequence[torch.Tensor]) -> None:
         """Drop all members but these (indices, [kept]), whose trials and stacked parameters are given."""
-        kept = _build_optimizer(trials, parameters)
-        for group, member in zip(kept.param_groups, members.tolist(), strict=True):
-            for parameter, earlier in zip(group["params"], self.optimizer.param_groups[member]["params"], strict=True):
-                kept.state[parameter] = self.optimizer.state[earlier]
-        members = members.to(self.threshold.device)
-        self.optimizer, self.weights, self.trials = kept, parameters, trials
-        self.threshold = self.threshold[members]
+        members = members.to(self.rate.device)
+        self.stacked = list(stacked)
+        self.moments = [tuple(moment.index_select(1, members) for moment in moments) for moments in self.moments]
         if self.layer_scales is not None:
-            self.layer_scales = [scale[members] for scale in self.layer_scales]
+            self.layer_scales = [scale[:, members] for scale in self.layer_scales]
+        self._describe(trials)
+
+    def prepare_step(self) -> None:
+        """Write the coming step's rates to the device; apart from `apply`, which a CUDA graph may repeat."""
+        rates = torch.tensor(self.learning_rates(), dtype=torch.float64)
+        if self.is_adam:
+            done = self.steps_done + 1
+            rates /= 1 - BETA_1**done
+            self.root_correction.fill_(1 / math.sqrt(1 - BETA_2**done))
+        self.rate.copy_(rates.unsqueeze(1))
+        self.steps_done += 1
 
     @torch.no_grad()
+    def apply(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Clip, scale and apply gradients of the stacked parameters, with the rates of `prepare_step`."""
+        for parameter, gradient, moments in zip(self.stacked, self._adjust(gradients), self.moments, strict=True):
+            if parameter.numel():
+                # One dimension for layers, one for members, one for the rest: the kernel serves every parameter.
+                tensors = (tensor.flatten(2) for tensor in (parameter, gradient, *moments))
+                self.kernel(*tensors, self.rate, self.weight_decay, self.momentum, self.root_correction)
+
     def step(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Clip, scale and apply the gradients; may change them in place. Advances the schedule."""
-        if self.trials[0].layerwise_step_sizes and self.layer_scales is None:
-            self.layer_scales = layerwise_scales(self.weights, gradients)
-        if self.clipping == "value":
-            for gradient in gradients:
-                limit = _over_members(self.threshold, gradient)
-                torch.clamp(gradient, -limit, limit, out=gradient)
-        elif self.clipping == "norm":
-            norm = gradient_norm(gradients)
+        """Take one step."""
+        self.prepare_step()
+        self.apply(gradients)
+
+    def _adjust(self, gradients: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Return the gradients clipped and scaled as the trials say."""
+        first = self.trials[0]
+        if first.clipping == "none" and not first.layerwise_step_sizes:
+            return gradients
+        gradients = [gradient.to(self.stacked[0].dtype) for gradient in gradients]
+        if first.layerwise_step_sizes and self.layer_scales is None:
+            self.layer_scales = layerwise_scales(self.stacked, gradients)
+        if first.clipping == "value":
+            limits = [_over_members(self.threshold, gradient) for gradient in gradients]
+            gradients = [
+                torch.clamp(gradient, -limit, limit) for gradient, limit in zip(gradients, limits, strict=True)
+            ]
+        elif first.clipping == "norm":
+            norm = gradient_norm(gradients).unsqueeze(1)
             shrink = torch.where(norm > self.threshold, self.threshold / norm, 1)
-            for gradient in gradients:
-                gradient.mul_(_over_members(shrink, gradient))
+            gradients = [gradient * _over_members(shrink, gradient) for gradient in gradients]
         if self.layer_scales is not None:
-            for gradient, scale in zip(gradients, self.layer_scales, strict=True):
-                gradient.mul_(scale)
-        for member, (group, rate) in enumerate(zip(self.optimizer.param_groups, self.learning_rates(), strict=True)):
-            group["lr"] = rate
-            for parameter, gradient in zip(group["params"], gradients, strict=True):
-                parameter.grad = gradient[member]
-        self.optimizer.step()
-        self.steps_done += 1
+            gradients = [gradient * scale for gradient, scale in zip(gradients, self.layer_scales, strict=True)]
+        return gradients
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of each member's next step."""
@@ -67,19 +121,42 @@ class PackedOptimizer:
         return [trial.learning_rate * schedule_factor(trial.schedule, progress) for trial in self.trials]
 
 
-def _build_optimizer(trials: Sequence[TrialConfig], parameters: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
-    """Return torch's optimizer with a parameter group per member, made of views of the stacked parameters."""
-    groups = [
-        {
-            "params": [parameter.detach()[member] for parameter in parameters],
-            "lr": trial.learning_rate,
-            "weight_decay": trial.weight_decay,
-            **({"momentum": trial.momentum} if trial.optimizer == "sgd" else {}),
-        }
-        for member, trial in enumerate(trials)
-    ]
-    kind = torch.optim.SGD if trials[0].optimizer == "sgd" else torch.optim.Adam
-    return kind(groups, fused=True)
+@functools.cache
+def make_step_kernel(optimizer: str, compiled: bool) -> Kernel:
+    """Return the kernel that updates one stacked parameter [L, E, n] in place; compiled when it is first called."""
+    kernel = step_of_adam if optimizer == "adam" else step_of_sgd
+    return compile_kernel(kernel) if compiled else kernel
+
+
+def step_of_adam(
+    p: torch.Tensor,
+    g: torch.Tensor,
+    m: torch.Tensor,
+    s: torch.Tensor,
+    rate: torch.Tensor,
+    weight_decay: torch.Tensor,
+    momentum: torch.Tensor,
+    root_correction: torch.Tensor,
+) -> None:
+    """Update p, m and s; `rate` is divided by 1 − β₁ᵗ already, `root_correction` is 1/√(1 − β₂ᵗ)."""
+    g = g.to(p.dtype) + weight_decay * p
+    m.lerp_(g, 1 - BETA_1)
+    s.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
+    p.sub_(rate * m / (s.sqrt() * root_correction + ADAM_EPSILON))
+
+
+def step_of_sgd(
+    p: torch.Tensor,
+    g: torch.Tensor,
+    b: torch.Tensor,
+    rate: torch.Tensor,
+    weight_decay: torch.Tensor,
+    momentum: torch.Tensor,
+    root_correction: torch.Tensor,
+) -> None:
+    """Update p and b."""
+    b.mul_(momentum).add_(g.to(p.dtype) + weight_decay * p)
+    p.sub_(rate * b)
 
 
 def schedule_factor(schedule: str, progress: float) -> float:
@@ -93,23 +170,27 @@ def schedule_factor(schedule: str, progress: float) -> float:
 
 @torch.no_grad()
 def gradient_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the norm of each member's gradient over all of its parameters, [E]."""
+    """Return the norm of each member's gradient over all of its parameters, [E]; gradients are [L, E, …]."""
     # Added one by one: how a reduction over the few tensors is ordered would depend on the number of members.
-    square = torch.zeros(len(gradients[0]), dtype=torch.float64, device=gradients[0].device)
+    square = torch.zeros(gradients[0].shape[1], dtype=torch.float64, device=gradients[0].device)
     for gradient in gradients:
-        square += torch.linalg.vector_norm(gradient.flatten(1), dim=1).to(torch.float64).square()
-    return square.sqrt().to(gradients[0].dtype)
+        for layer in gradient:
+            norm = torch.linalg.vector_norm(
+                layer.flatten(1), dim=1, dtype=torch.promote_types(layer.dtype, torch.float32)
+            )
+            square += norm.to(torch.float64).square()
+    return square.sqrt().to(torch.promote_types(gradients[0].dtype, torch.float32))
 
 
 @torch.no_grad()
-def layerwise_scales(parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def layerwise_scales(stacked: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return, per stacked tensor, ‖W_l‖/‖∂W_l‖ of its layers, so that a step of size η changes each layer by η·‖W_l‖.
 
     A bias takes the scale of its layer's weight; a layer without gradient gets 0. Each result broadcasts over its
-    tensor; weights and biases alternate in `parameters`. Source: the layer-wise step sizes for SGD of arXiv:1712.05577.
+    tensor; weights and biases alternate in `stacked`. Source: the layer-wise step sizes for SGD of arXiv:1712.05577.
     """
     scales = []
-    for weight, gradient in zip(parameters[::2], gradients[::2], strict=True):
+    for weight, gradient in zip(stacked[::2], gradients[::2], strict=True):
         norm = torch.linalg.vector_norm(gradient, dim=(-2, -1))
         scale = torch.where(norm > 0, torch.linalg.vector_norm(weight, dim=(-2, -1)) / norm, 0)
         scales += [scale[..., None, None], scale[..., None]]
@@ -117,5 +198,5 @@ def layerwise_scales(parameters: Sequence[torch.Tensor], gradients: Sequence[tor
 
 
 def _over_members(per_member: torch.Tensor, stacked: torch.Tensor) -> torch.Tensor:
-    """Shape a value per member [E] so that it broadcasts over a stacked tensor [E, …]."""
-    return per_member.reshape(-1, *[1] * (stacked.dim() - 1))
+    """Shape a value per member [E, 1] so that it broadcasts over a stacked tensor [L, E, …]."""
+    return per_member.reshape(-1, *[1] * (stacked.dim() - 2))

@@ -1,6 +1,7 @@
 """Batch moments of training → the running ones that batch normalization evaluates with."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
@@ -17,12 +18,17 @@ class RunningStatistics:
     mean: torch.Tensor
     variance: torch.Tensor
 
-    @torch.no_grad()
-    def update(self, layer: int, mean: torch.Tensor, variance: torch.Tensor, examples: int) -> None:
-        """Move the averages of one layer towards the mean and population variance of a batch."""
-        self.mean[layer].lerp_(mean, MOMENTUM)
-        self.variance[layer].lerp_(variance * (examples / (examples - 1)), MOMENTUM)
+    def update(self, means: Sequence[torch.Tensor], variances: Sequence[torch.Tensor], examples: int) -> None:
+        """Move the averages towards the mean and population variance that each layer had in a batch."""
+        for layer, (mean, variance) in enumerate(zip(means, variances, strict=True)):
+            self.mean[layer].lerp_(mean, MOMENTUM)
+            self.variance[layer].lerp_(variance * (examples / (examples - 1)), MOMENTUM)
 
     def normalize(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Standardise `v` with the averages of one layer."""
-        return (v - self.mean[layer]) * torch.rsqrt(self.variance[layer] + EPSILON)
+        return standardise_with(v, self.mean[layer], self.variance[layer])
+
+
+def standardise_with(v: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """Return v with given moments taken out."""
+    return (v - mean) * torch.rsqrt(variance + EPSILON)

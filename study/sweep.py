@@ -31,6 +31,7 @@ from study.datasets import Dataset
 from study.environment import describe_data, describe_environment
 from study.interruption import treat_sigterm_as_ctrl_c
 from study.packing import Pack
+from study.processor import prepare_processor
 from study.train_loop import MemberEpoch, train_pack
 from study.trial_record import StudyFolder, TrialRecord, describe_error, end_as_failed, read_status
 
@@ -180,8 +181,7 @@ def train_on_worker(
     An exception ends the pack's trials as failed, with its traceback in their records: training is deterministic, so
     Tune starting it again would not help.
     """
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    prepare_processor()
     pack, data_tags = manifest[config["pack_id"]], describe_data(dataset)
     paths = {trial.trial_id: folder.record_path(trial.trial_id) for trial in pack.trials}
     # Some may have ended before another worker of this pack was lost.

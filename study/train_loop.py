@@ -6,23 +6,27 @@ influence each other: on one CPU thread a member's numbers are bitwise the same 
 """
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from study import run_log_schema as schema
 from study.datasets import Dataset, DeviceSplit, make_device_split
+from study.evaluation import evaluate
+from study.kernels import make_block_kernels
 from study.network import PackedNetwork
-from study.optimizers import PackedOptimizer, gradient_norm
+from study.optimizers import PackedOptimizer
 from study.probe_schedule import is_early_step
 from study.probes import NetworkProbe, probe_network
 from study.random_streams import make_generator
+from study.training_step import TrainingStep
 from study.trial_config import TrialConfig
 
-EVALUATION_BATCH = 1000
-"""Images evaluated at once; a constant, because the batch size may change the last bits of a result."""
+COMPILE_FROM = 50_000
+"""Blocks passed in all steps of a trial, from which compiling kernels for it saves more time than it takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,23 +56,28 @@ def train_pack(
     train = make_device_split(dataset, "train", config.train_size, device)
     test = make_device_split(dataset, "test", config.test_size, device)
     steps_per_epoch = len(train) // config.batch_size
+    # Decided by the trial alone, because compiled kernels may round differently.
+    compiled = config.epochs * steps_per_epoch * config.depth >= COMPILE_FROM
+    kernels = make_block_kernels(config.activation, config.normalization, compiled)
     network = PackedNetwork(trials, train.images.shape[1], len(dataset.classes), device=device)
-    optimizer = PackedOptimizer(trials, network.parameters, config.epochs * steps_per_epoch)
+    optimizer = PackedOptimizer(trials, network.stacked, config.epochs * steps_per_epoch, compiled=compiled)
+    step = None
 
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
         metrics: dict[str, torch.Tensor] = {}
         probes: list[tuple[int, NetworkProbe]] = []
         if epoch > 0:
-            order = epoch_order(trials, len(train), epoch)
+            order = epoch_order(trials, len(train), epoch).to(device)
+            step = step or TrainingStep(network, optimizer, train, kernels, config.batch_size, config.precision)
             metrics[schema.LEARNING_RATE], metrics[schema.GRADIENT_NORM], probes = train_epoch(
-                trials, network, optimizer, train, order.to(device)
+                step, order, functools.partial(probe_members, trials, network, train)
             )
         for split, error, loss in (
             (train, schema.TRAIN_ERROR, schema.TRAIN_LOSS),
             (test, schema.TEST_ERROR, schema.TEST_LOSS),
         ):
-            metrics[error], metrics[loss] = evaluate(network, split)
+            metrics[error], metrics[loss] = evaluate(network, split, kernels, config.precision)
         finite = network.finite_members().cpu()
         if epoch == config.epochs > 0:
             # Earlier, running statistics that have not settled can overflow while training goes well.
@@ -94,57 +103,25 @@ def train_pack(
                 return
             trials = [trials[member] for member in kept.tolist()]
             network.keep(kept)
-            optimizer.keep(kept, trials, network.parameters)
+            optimizer.keep(kept, trials, network.stacked)
+            step = None
 
 
 def train_epoch(
-    trials: Sequence[TrialConfig],
-    network: PackedNetwork,
-    optimizer: PackedOptimizer,
-    train: DeviceSplit,
-    order: torch.Tensor,
+    step: TrainingStep, order: torch.Tensor, probe: Callable[[int], NetworkProbe]
 ) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, NetworkProbe]]]:
-    """Take one step per batch of `order` [E, steps, B].
+    """Take one step per batch of `order` [E, steps, B], calling `probe` with the steps done where one is due early.
 
     Returns learning rate and gradient norm [E] of the last step, and the early probes with their step numbers.
     """
     steps = order.shape[1]
     probes = []
-    for step in range(steps):
-        rows = order[:, step]
-        logits = network.forward(train.standardised(rows), network.normalize_for_training)
-        # The sum over members of their own means: each member's gradient is what it would be alone.
-        loss = cross_entropy(logits, train.labels[rows]).mean(dim=1).sum()
-        gradients = torch.autograd.grad(loss, network.parameters, materialize_grads=True)  # depth 2: no hidden layer
-        if step == steps - 1:
-            norm, rate = gradient_norm(gradients), optimizer.learning_rates()
-        optimizer.step(gradients)
-        if is_early_step(optimizer.steps_done, steps):
-            probes.append((optimizer.steps_done, probe_members(trials, network, train, optimizer.steps_done)))
-    return torch.tensor(rate, dtype=torch.float64), norm.cpu(), probes
-
-
-@torch.no_grad()
-def evaluate(network: PackedNetwork, split: DeviceSplit) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return classification error and mean loss of each member over a whole split, float64 [E] on the CPU.
-
-    Where the loss is not finite there is no classification, and the error is nan.
-    """
-    wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
-    loss = torch.zeros_like(wrong)
-    for start in range(0, len(split), EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        logits = network.forward(split.standardised(rows), network.normalize_for_evaluation)
-        labels = split.labels[rows].expand(network.member_count, -1)
-        wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
-        loss += cross_entropy(logits, labels).sum(dim=1, dtype=torch.float64)
-    error = torch.where(loss.isfinite(), wrong / len(split), math.nan)
-    return error.cpu(), (loss / len(split)).cpu()
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each example [E, B] in nats; logits [E, B, C], labels [E, B]."""
-    return -logits.log_softmax(dim=2).gather(2, labels[:, :, None])[:, :, 0]
+    for rows in order.unbind(1):
+        rates = step.optimizer.learning_rates()
+        step.run(rows)
+        if is_early_step(step.optimizer.steps_done, steps):
+            probes.append((step.optimizer.steps_done, probe(step.optimizer.steps_done)))
+    return torch.tensor(rates, dtype=torch.float64), step.gradient_norm().cpu(), probes
 
 
 def epoch_order(trials: Sequence[TrialConfig], image_count: int, epoch: int) -> torch.Tensor:

@@ -23,6 +23,7 @@ NAMED_GAINS = ("critical", "he", "lecun", "xavier")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("constant", "cosine", "step")
 CLIPPINGS = ("none", "value", "norm")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class TrialConfig:
     """Test images used, likewise; 0 means all."""
     seed: int = 0
     """Keys the initial weights and the order of the images."""
+    precision: str = "fp32"
+    """Of matrix products while training and evaluating: fp32, or bf16 (weights and statistics stay fp32)."""
 
     # Measurement.
     probe_size: int = 128
@@ -93,6 +96,7 @@ class TrialConfig:
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("clipping", self.clipping, CLIPPINGS)
+        _check_choice("precision", self.precision, PRECISIONS)
         if isinstance(self.gain, str):
             _check_choice("gain", self.gain, NAMED_GAINS, also="a positive number")
         else:
@@ -136,8 +140,15 @@ class TrialConfig:
 
     @property
     def trial_id(self) -> str:
-        """12 hexadecimal digits hashed from every field: equal configs have equal ids, on every machine."""
-        content = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """12 hexadecimal digits hashed from every field: equal configs have equal ids, on every machine.
+
+        Fields that were added later count where they differ from their default: earlier ids stay what they were.
+        """
+        fields = dataclasses.asdict(self)
+        for name, default in ADDED_LATER.items():
+            if fields[name] == default:
+                del fields[name]
+        content = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     @property
@@ -151,6 +162,7 @@ class TrialConfig:
         return (
             f"{self.normalization}-{self.activation} d{self.depth} k{self.dilution:g} "
             f"{self.optimizer} lr{short_number(self.learning_rate)} s{self.seed}"
+            + ("" if self.precision == "fp32" else f" {self.precision}")
         )
 
 
@@ -168,7 +180,10 @@ PACK_KEY_FIELDS = (
     "test_size",
     "probe_size",
     "probe_vectors",
+    "precision",
 )
+ADDED_LATER = {"precision": "fp32"}
+"""Fields that trials of earlier versions lack, and what those trials were run with."""
 FIELD_NAMES = tuple(field.name for field in dataclasses.fields(TrialConfig))
 
 

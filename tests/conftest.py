@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from study.datasets import Dataset, load_dataset
+from study.processor import choose_fp32_products
 from study.trial_config import TrialConfig
 
 
@@ -14,8 +15,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
+def _as_in_a_worker() -> None:
+    # As prepare_processor does, but for denormal numbers: hypothesis makes some.
     torch.set_num_threads(1)
+    choose_fp32_products()
 
 
 @pytest.fixture(scope="session")

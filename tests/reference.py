@@ -84,6 +84,22 @@ def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.stack([-(row[label] - row.exp().sum().log()) for row, label in zip(logits, labels, strict=True)])
 
 
+def autograd_gradients(network: PackedNetwork, trials: list, x: torch.Tensor, labels: torch.Tensor) -> list:
+    """Gradients of each member's mean loss, one member and one layer at a time, shaped like `network.parameters`.
+
+    x [E, B, inputs], labels [E, B].
+    """
+    by_member = []
+    for member, trial in enumerate(trials):
+        weights = [tuple(t.requires_grad_() for t in layer) for layer in member_weights(network, member)]
+        loss = example_losses(plain_stream(trial, weights, x[member])[1], labels[member]).mean()
+        grads = torch.autograd.grad(loss, [tensor for layer in weights for tensor in layer])
+        of_weights, of_biases = grads[::2], grads[1::2]
+        middle = [torch.stack(kind[1:-1]) if len(kind) > 2 else None for kind in (of_weights, of_biases)]
+        by_member.append((of_weights[0], of_biases[0], *middle, of_weights[-1], of_biases[-1]))
+    return [None if kind[0] is None else torch.stack(kind) for kind in zip(*by_member, strict=True)]
+
+
 def explicit_module_gsc(model: torch.nn.Module, x: torch.Tensor, name: str) -> float:
     """GSC from a module's output (from the input, for an empty name) to the model's, by putting that output in."""
     caught = []

@@ -210,7 +210,7 @@ def test_rescaling_a_layer_changes_nothing(make_trial, factor, layer, activation
         return probed.to_logits.log10_gsc
 
     before = measure()
-    weights = [network.parameters[0].data, *network.parameters[2].data.unbind(1), network.parameters[4].data]
+    weights = [network.parameters[0].data, *network.parameters[2].unbind(1), network.parameters[4].data]
     weights[layer] *= factor
     torch.testing.assert_close(measure(), before, rtol=0, atol=4e-9)
 

@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from study import run_log_schema as schema
+from study.backpropagation import Backpropagation
 from study.datasets import make_device_split
+from study.evaluation import evaluate
+from study.kernels import make_block_kernels
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
 from study.random_streams import make_generator
-from study.train_loop import epoch_order, evaluate, train_epoch, train_pack
-from study.trial_config import ACTIVATIONS, CLIPPINGS, NORMALIZATIONS, OPTIMIZERS
+from study.train_loop import epoch_order, train_epoch, train_pack
+from study.training_step import TrainingStep
+from study.trial_config import ACTIVATIONS, CLIPPINGS, NORMALIZATIONS, OPTIMIZERS, PRECISIONS
 
 from tests.reference import normalize, PHI  # isort: skip
 
@@ -37,9 +41,10 @@ def final_bytes(trials, dataset, trial_id):
     return repr(rows)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_member_is_bitwise_the_same_alone_and_in_packs(make_trial, small_dataset, variant):
-    trial = make_trial(**{**variant, "width": 100, "depth": 6, "dilution": 0.5, "seed": 7})
+def test_a_member_is_bitwise_the_same_alone_and_in_packs(make_trial, small_dataset, variant, precision):
+    trial = make_trial(**{**variant, "width": 100, "depth": 6, "dilution": 0.5, "seed": 7, "precision": precision})
     others = [
         dataclasses.replace(trial, seed=seed, dilution=seed % 3, learning_rate=0.01 * (seed + 1)) for seed in range(15)
     ]
@@ -65,6 +70,7 @@ def test_a_member_is_bitwise_the_same_at_any_shape(make_trial, small_dataset, ca
         "optimizer": draw.choice(OPTIMIZERS),
         "clipping": draw.choice(CLIPPINGS),
         "probe_size": draw.choice([5, 32]),
+        "precision": draw.choice(PRECISIONS),
         "learning_rate": 1e-3,
         "epochs": 1,
     }
@@ -73,15 +79,21 @@ def test_a_member_is_bitwise_the_same_at_any_shape(make_trial, small_dataset, ca
     assert final_bytes(trials, small_dataset, trial.trial_id) == final_bytes([trial], small_dataset, trial.trial_id)
 
 
+def make_step(trials, dataset, total_steps):
+    network = PackedNetwork(trials, 3072, 10)
+    optimizer = PackedOptimizer(trials, network.stacked, total_steps)
+    kernels = make_block_kernels(trials[0].activation, trials[0].normalization, compiled=False)
+    split = make_device_split(dataset, "train", 0, "cpu")
+    return network, TrainingStep(network, optimizer, split, kernels, trials[0].batch_size, trials[0].precision)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_weights_are_bitwise_the_same_alone_and_in_packs(make_trial, small_dataset, variant):
     trials = [make_trial(**{**variant, "width": 100, "seed": seed, "dilution": seed}) for seed in range(3)]
 
     def train(chosen):
-        train_split = make_device_split(small_dataset, "train", 0, "cpu")
-        network = PackedNetwork(chosen, 3072, 10)
-        optimizer = PackedOptimizer(chosen, network.parameters, total_steps=12)
-        train_epoch(chosen, network, optimizer, train_split, epoch_order(chosen, len(train_split), 1))
+        network, step = make_step(chosen, small_dataset, total_steps=12)
+        train_epoch(step, epoch_order(chosen, 400, 1), probe=lambda steps_done: None)
         return network
 
     packed = train(trials)
@@ -136,7 +148,8 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
         for seed in range(2)
     ]
     network = PackedNetwork(trials, 20, 4, dtype=torch.float64)
-    packed = PackedOptimizer(trials, network.parameters, total_steps=4)
+    packed = PackedOptimizer(trials, network.stacked, total_steps=4)
+    to_weights = Backpropagation(network, make_block_kernels("relu", normalization, compiled=False), batch_size=16)
     twins = [PlainTwin(trial, network, member) for member, trial in enumerate(trials)]
     kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizers = [
@@ -152,9 +165,8 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
         generator = make_generator(step, "batch")
         x = torch.randn(2, 16, 20, generator=generator, dtype=torch.float64)
         labels = torch.randint(0, 4, (2, 16), generator=generator)
-        logits = network.forward(x, network.normalize_for_training)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        packed.step(torch.autograd.grad(loss.view(2, 16).mean(1).sum(), network.parameters))
+        to_weights.x.copy_(x)
+        packed.step(to_weights.run(labels))
         for member, (twin, single) in enumerate(zip(twins, optimizers, strict=True)):
             single.zero_grad()
             torch.nn.functional.cross_entropy(twin(x[member]), labels[member]).backward()
@@ -179,14 +191,12 @@ def test_layerwise_steps_change_every_layer_equally(make_trial, small_dataset):
     trials = [
         make_trial(optimizer="sgd", layerwise_step_sizes=True, learning_rate=rate, depth=6) for rate in (0.01, 0.03)
     ]
-    train_split = make_device_split(small_dataset, "train", 0, "cpu")
-    network = PackedNetwork(trials, 3072, 10)
-    before = [parameter.detach().clone() for parameter in network.parameters]
-    optimizer = PackedOptimizer(trials, network.parameters, total_steps=1)
-    train_epoch(trials, network, optimizer, train_split, epoch_order(trials, len(train_split), 1)[:, :1])
+    network, step = make_step(trials, small_dataset, total_steps=1)
+    before = [parameter.clone() for parameter in network.parameters]
+    step.run(epoch_order(trials, 400, 1)[:, 0])
     for member, rate in enumerate((0.01, 0.03)):
         for place in (0, 2, 4):
-            old, new = before[place][member], network.parameters[place].detach()[member]
+            old, new = before[place][member], network.parameters[place][member]
             relative = (new - old).norm(dim=(-2, -1)) / old.norm(dim=(-2, -1))
             torch.testing.assert_close(relative, torch.full_like(relative, rate), rtol=1e-4, atol=0)
 
@@ -213,8 +223,8 @@ def test_a_diverged_member_leaves_the_others_alone(make_trial, small_dataset):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_members_that_diverge_are_taken_out_and_change_nothing(make_trial, small_dataset, variant, monkeypatch):
     sizes = []
-    step = PackedOptimizer.step
-    monkeypatch.setattr(PackedOptimizer, "step", lambda self, g: (sizes.append(len(g[0])), step(self, g))[1])
+    run = TrainingStep.run
+    monkeypatch.setattr(TrainingStep, "run", lambda self, rows: (sizes.append(len(rows)), run(self, rows))[1])
     fields = {**variant, "clipping": "none", "layerwise_step_sizes": False, "epochs": 3}
     good = [make_trial(**fields, seed=seed, dilution=seed) for seed in range(3)]
     bad = [dataclasses.replace(good[0], learning_rate=1e38, seed=seed) for seed in (7, 8)]
@@ -230,14 +240,14 @@ def test_layerwise_scales_stay_with_their_members(make_trial):
 
     def train(chosen, kept):
         network = PackedNetwork(chosen, 20, 4, dtype=torch.float64)
-        optimizer = PackedOptimizer(chosen, network.parameters, total_steps=4)
+        optimizer = PackedOptimizer(chosen, network.stacked, total_steps=4)
         for moment in range(4):
             if moment == 2 and kept is not None:
                 network.keep(torch.tensor(kept))
-                optimizer.keep(torch.tensor(kept), [chosen[member] for member in kept], network.parameters)
-            x = torch.randn(16, 20, dtype=torch.float64, generator=make_generator(moment, "test"))
-            logits = network.forward(x, network.normalize_for_training)
-            optimizer.step(torch.autograd.grad(logits.square().mean(dim=(1, 2)).sum(), network.parameters))
+                optimizer.keep(torch.tensor(kept), [chosen[member] for member in kept], network.stacked)
+            to_weights = Backpropagation(network, make_block_kernels("relu", "none", compiled=False), batch_size=16)
+            to_weights.x.copy_(torch.randn(16, 20, dtype=torch.float64, generator=make_generator(moment, "test")))
+            optimizer.step(to_weights.run(torch.arange(16).expand(len(to_weights.x), -1) % 4))
         return network.parameters
 
     for member, parameter in zip((0, 2), zip(*(p for p in train(trials, [0, 2])), strict=True), strict=True):
@@ -293,7 +303,7 @@ def test_evaluation_counts_every_image_once(make_trial, small_dataset):
     trial = make_trial(depth=2)
     network = PackedNetwork([trial], 3072, 10)
     split = make_device_split(small_dataset, "test", 77, "cpu")
-    error, loss = evaluate(network, split)
+    error, loss = evaluate(network, split, make_block_kernels("relu", "none", compiled=False))
     logits = network.forward(split.standardised(slice(0, None)), network.normalize_for_evaluation)[0]
     assert error.item() == pytest.approx((logits.argmax(1) != split.labels).double().mean().item())
     assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-5)

@@ -25,6 +25,7 @@ def test_every_field_changes_the_trial_id():
         "orthogonal", "gain": "he", "optimizer": "adam", "learning_rate": 1, "momentum": 0.5, "weight_decay": 1,
         "schedule": "step", "clipping": "norm", "clipping_threshold": 3, "layerwise_step_sizes": True, "epochs": 1,
         "batch_size": 4, "train_size": 100, "test_size": 10, "seed": 1, "probe_size": 9, "probe_vectors": 3,
+        "precision": "bf16",
     }  # fmt: skip
     assert set(other) == set(FIELD_NAMES)
     ids = {dataclasses.replace(base, **{name: value}).trial_id for name, value in other.items()}

@@ -1,0 +1,150 @@
+"""A packed network and a batch → the gradient of every member's loss, by a backward pass written by hand.
+
+Legend: E members, B examples, H width, D depth; n_l, a_l, g_l as in `study.kernels`, l = 1 … D−1.
+
+    forward:   product_1 = x W_1;  advance → n_l, a_l;  product_{l+1} = a_l W_{l+1};  logits = a_{D−1} W_D + b_D
+    backward:  ∂logits = (softmax − one-hot)/B;  g_a = ∂logits W_Dᵀ;  pull_back → g_l, a_l;
+               ∂W_{l+1} = a_lᵀ g_{l+1} (∂logits for the last);  g_a = g_l W_lᵀ;  …  ∂W_1 = xᵀ g_1
+
+The loss is the sum over members of their own means, so a member's gradient is what it would be alone. Of the forward
+pass n alone is kept, one [E, B, H] per layer; all tensors are made once, so that steps allocate nothing (page faults
+cost as much as a product) and can be captured in a CUDA graph. Products are in fp32 or, with precision bf16, in
+bfloat16; states, moments and biases are always in the type of the network.
+
+Check: `tests/reference.py` has the same gradients from autograd.
+"""
+
+import torch
+
+from study.kernels import BlockKernels
+from study.member_products import multiply_members
+from study.network import PackedNetwork
+
+PRODUCT_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
+"""Precision → the type of matrix products; None is the network's own."""
+
+
+class Backpropagation:
+    """Gradients of one network for batches of one size; holds all tensors that a step needs."""
+
+    def __init__(self, network: PackedNetwork, kernels: BlockKernels, batch_size: int, precision: str = "fp32") -> None:
+        self.network, self.kernels = network, kernels
+        weight = network.stacked[0]
+        self.short = PRODUCT_DTYPES[precision] or weight.dtype
+        _, members, inputs, width = weight.shape
+        states, classes = network.depth - 1, network.stacked[4].shape[-1]
+
+        def empty(*shape: int, dtype: torch.dtype = weight.dtype) -> torch.Tensor:
+            return torch.zeros(shape, dtype=dtype, device=weight.device)
+
+        state = (members, batch_size, width)
+        moment = _moment_shape(network, state)
+        self.x = empty(members, batch_size, inputs, dtype=self.short)
+        self.n = [empty(*state) for _ in range(states)]
+        self.mean, self.variance = ([empty(*moment) for _ in range(states)] for _ in range(2))
+        self.zero = empty(*state)
+        self.streams = [empty(*state), empty(*state)]
+        """Two states, or two gradients, that are read and written in turn."""
+        self.short_streams = [empty(*state, dtype=self.short) for _ in range(2)] if self.short != weight.dtype else None
+        self.a, self.product = (empty(*state, dtype=self.short) for _ in range(2))
+        self.logits = empty(members, batch_size, classes, dtype=self.short)
+        # No kernel is given one tensor twice: it would be compiled once more for that.
+        self.skip, self.residual, self.scale = (
+            factor.clone() for factor in (network.skip_scale, network.residual_scale, network.residual_scale)
+        )
+        self.first_skip, self.first_residual, self.last_scale = (
+            torch.full_like(self.skip, value) for value in (0.0, 1.0, 1.0)
+        )
+        self.gradients = [
+            torch.zeros_like(parameter, dtype=self.short if is_weight else parameter.dtype)
+            for parameter, is_weight in zip(network.stacked, (True, False) * 3, strict=True)
+        ]
+        """Like `network.stacked`; those of weights in the type of products."""
+
+    @torch.no_grad()
+    def run(self, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Fill and return `gradients` for the inputs in `x` [E, B, inputs] and labels [E, B].
+
+        Batch normalization's running statistics move towards the moments of this batch.
+        """
+        weights = [weight.to(self.short) for weight in self.network.stacked[::2]]
+        self._forward(*weights)
+        self._backward(labels, *weights[1:])
+        if self.network.normalization.couples_examples:
+            self.network.running.update(self.mean, self.variance, examples=labels.shape[1])
+        return self.gradients
+
+    def _forward(self, input_weight: torch.Tensor, hidden_weight: torch.Tensor, output_weight: torch.Tensor) -> None:
+        """Fill `n`, `mean`, `variance`, and `logits` without their bias."""
+        _, input_bias, _, hidden_bias, _, _ = self.network.stacked
+        multiply_members(self.x, input_weight[0], out=self.product)
+        v = self.zero
+        for layer, n in enumerate(self.n):
+            last = n is self.n[-1]
+            v_next = self.streams[layer % 2]
+            self.kernels.advance(
+                v,
+                self.product,
+                (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(1),
+                self.skip if layer else self.first_skip,
+                self.residual if layer else self.first_residual,
+                self.last_scale if last else self.scale,
+                v_next,
+                n,
+                self.a,
+                self.mean[layer],
+                self.variance[layer],
+            )
+            v = n if self.network.normalization.axis is None else v_next
+            if last:
+                multiply_members(self.a, output_weight[0], out=self.logits)
+            else:
+                multiply_members(self.a, hidden_weight[layer], out=self.product)
+
+    def _backward(self, labels: torch.Tensor, hidden_weight: torch.Tensor, output_weight: torch.Tensor) -> None:
+        """Fill `gradients`."""
+        to_input, to_input_bias, to_hidden, to_hidden_bias, to_output, to_output_bias = self.gradients
+        g_logits = self._gradient_of_logits(labels)
+        to_output_bias[0] = g_logits.sum(dim=1)
+        g_above, to_weight_above = g_logits.to(self.short), to_output[0]
+        multiply_members(g_above, output_weight[0].transpose(1, 2), out=self.product)
+        g_next = self.zero
+        for layer in range(len(self.n) - 1, -1, -1):
+            last = layer == len(self.n) - 1
+            g = self.streams[layer % 2]
+            g_short = None if self.short_streams is None else self.short_streams[layer % 2]
+            self.kernels.pull_back(
+                self.product,
+                self.n[layer],
+                self.variance[layer],
+                self.last_scale if last else self.scale,
+                g_next,
+                self.first_skip if last else self.skip,
+                self.residual if layer else self.first_residual,
+                g,
+                g_short,
+                self.a,
+                (to_hidden_bias[layer - 1] if layer else to_input_bias[0]).unsqueeze(1),
+            )
+            multiply_members(self.a.transpose(1, 2), g_above, out=to_weight_above)
+            g_next, g_above = g, g if g_short is None else g_short
+            if layer:
+                to_weight_above = to_hidden[layer - 1]
+                multiply_members(g_above, hidden_weight[layer - 1].transpose(1, 2), out=self.product)
+        multiply_members(self.x.transpose(1, 2), g_above, out=to_input[0])
+
+    def _gradient_of_logits(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return (softmax − one-hot)/B [E, B, C]; logits are taken with their bias."""
+        logits = self.logits.to(self.network.stacked[5].dtype) + self.network.stacked[5][0].unsqueeze(1)
+        gradient = logits.softmax(dim=2)
+        gradient.scatter_add_(2, labels.unsqueeze(2), torch.full_like(gradient[:, :, :1], -1))
+        return gradient / labels.shape[1]
+
+
+def _moment_shape(network: PackedNetwork, state: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return the shape of the moments that a state is normalized with (of one number where there are none)."""
+    shape = list(state)
+    if network.normalization.axis is None:
+        return 1, 1, 1
+    shape[network.normalization.axis] = 1
+    return tuple(shape)

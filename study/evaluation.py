@@ -1,0 +1,88 @@
+"""A packed network and a split → classification error and loss of every member, in evaluation mode."""
+
+import math
+
+import torch
+
+from study.backpropagation import PRODUCT_DTYPES
+from study.datasets import DeviceSplit
+from study.kernels import BlockKernels
+from study.member_products import multiply_members
+from study.network import PackedNetwork
+
+EVALUATION_BATCH = 500
+"""Images evaluated at once; a constant, because the batch size may change the last bits of a result."""
+
+
+@torch.no_grad()
+def evaluate(
+    network: PackedNetwork, split: DeviceSplit, kernels: BlockKernels, precision: str = "fp32"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return classification error and mean loss of each member over a whole split, float64 [E] on the CPU.
+
+    Where the loss is not finite there is no classification, and the error is nan.
+    """
+    wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
+    loss = torch.zeros_like(wrong)
+    forward = EvaluationPass(network, kernels, precision)
+    for start in range(0, len(split), EVALUATION_BATCH):
+        rows = slice(start, start + EVALUATION_BATCH)
+        logits = forward.logits(split.standardised(rows, network.stacked[0].dtype))
+        labels = split.labels[rows].expand(network.member_count, -1)
+        wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
+        loss += cross_entropy(logits, labels).sum(dim=1, dtype=torch.float64)
+    error = torch.where(loss.isfinite(), wrong / len(split), math.nan)
+    return error.cpu(), (loss / len(split)).cpu()
+
+
+class EvaluationPass:
+    """The forward pass of all members over examples that they share."""
+
+    def __init__(self, network: PackedNetwork, kernels: BlockKernels, precision: str) -> None:
+        self.network, self.kernels = network, kernels
+        self.short = PRODUCT_DTYPES[precision] or network.stacked[0].dtype
+        self.weights = [weight.to(self.short) for weight in network.stacked[::2]]
+        self.one, self.nil = torch.ones_like(network.residual_scale), torch.zeros_like(network.skip_scale)
+        self.states: list[torch.Tensor] = []
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits [E, B, C] of examples [B, inputs]."""
+        network, (input_weight, hidden_weight, output_weight) = self.network, self.weights
+        _, input_bias, _, hidden_bias, _, output_bias = network.stacked
+        v, v_next, a, product = self._states(len(x))
+        x = x.to(self.short)[None]
+        for member in range(network.member_count):  # as one batch, every member would get a copy of the examples
+            one = slice(member, member + 1)
+            multiply_members(x, input_weight[0, one], out=product[one])
+        for layer in range(network.depth - 1):
+            last = layer == network.depth - 2
+            self.kernels.advance_evaluating(
+                v,
+                product,
+                (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(1),
+                network.skip_scale if layer else self.nil,
+                network.residual_scale if layer else self.one,
+                self.one if last else network.residual_scale,
+                network.running.mean[layer],
+                network.running.variance[layer],
+                v_next,
+                a,
+            )
+            v, v_next = v_next, v
+            if not last:
+                multiply_members(a, hidden_weight[layer], out=product)
+        return multiply_members(a, output_weight[0]).to(output_bias.dtype) + output_bias[0].unsqueeze(1)
+
+    def _states(self, batch_size: int) -> list[torch.Tensor]:
+        """Return room for two states (zero at first), an activation and a product, made again for another batch."""
+        if not self.states or self.states[0].shape[1] != batch_size:
+            shape = self.network.member_count, batch_size, self.network.stacked[0].shape[-1]
+            kinds = (self.network.stacked[0].dtype,) * 2 + (self.short,) * 2
+            self.states = [torch.zeros(shape, dtype=kind, device=self.one.device) for kind in kinds]
+        self.states[0].zero_()
+        return self.states
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each example [E, B] in nats; logits [E, B, C], labels [E, B]."""
+    return -logits.log_softmax(dim=2).gather(2, labels[:, :, None])[:, :, 0]

@@ -1,0 +1,134 @@
+"""An activation and a normalization → the element-wise kernels of a block, forward and backward, compiled.
+
+Between two matrix products a block only reads and writes memory, so all of it is one kernel in each direction.
+
+Legend: E members, B examples, H units; products may be in a shorter type than states.
+    v, n     [E, B, H]  a stream state and N(v)
+    a        [E, B, H]  scale · φ(n), what is multiplied by the next weights
+    product  [E, B, H]  a W of the block before
+    bias     [E, 1, H]
+    skip, residual, scale  [E, 1, 1]  k/√(k²+1); 1/√(k²+1) for the bias of one block and for the a of the next
+    g        [E, B, H]  gradient of the loss with respect to v;  g_a with respect to a
+
+    v_{l+1} = skip · v_l + (product + residual · bias)                    (product = a W holds its factor already)
+    g_l     = skip · g_{l+1} + N'ᵀ( φ'(n) ∘ (scale · g_a) )
+    gradient of bias = residual · Σ_B g
+
+Check: with φ the identity, no normalization and k = 0, v is product + bias and g is g_a.
+
+Kernels write into tensors that they are given. Shapes are symbolic: one compilation serves all depths, widths, batches
+and packs (of one member there is another). Without a compiler the same functions run step by step, slower.
+"""
+
+import dataclasses
+import functools
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+
+from study.activations import ACTIVATION_TABLE
+from study.normalizations import EXAMPLES, NORMALIZATION_TABLE
+from study.processor import keep_compiled_kernels
+from study.running_statistics import standardise_with
+
+Kernel = Callable[..., None]
+T: TypeAlias = torch.Tensor
+VARIANTS_AT_MOST = 64
+"""Compilations of one kernel: sizes of 1 and equal sizes have their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockKernels:
+    """The kernels of one architecture; what each takes and writes is in `_make_block_kernels`."""
+
+    standardise_images: Kernel
+    advance: Kernel
+    advance_evaluating: Kernel
+    pull_back: Kernel
+
+
+@functools.cache
+def make_block_kernels(activation: str, normalization: str, compiled: bool) -> BlockKernels:
+    """Return the kernels of an architecture; they are compiled when they are first called."""
+    kernels = _make_block_kernels(activation, normalization)
+    return BlockKernels(*(compile_kernel(kernel) for kernel in kernels)) if compiled else BlockKernels(*kernels)
+
+
+def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:
+    phi, normalization = ACTIVATION_TABLE[activation].function, NORMALIZATION_TABLE[normalization_name]
+
+    def standardise_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
+        """Write images[rows] · factor + shift, uint8 [N, inputs] and [E, B] → x [E, B, inputs]."""
+        x.copy_(images[rows].to(factor.dtype) * factor + shift)
+
+    def advance(
+        v: T, product: T, bias: T, skip: T, residual: T, scale: T, v_next: T, n: T, a: T, mean: T, variance: T
+    ) -> None:
+        """Write the next state, its normalized form and activation, and the moments it was normalized with."""
+        state = skip * v + (product.to(v.dtype) + residual * bias)
+        if normalization.axis is None:
+            n.copy_(state)
+            a.copy_(scale * phi(state))
+            return
+        normalized, m, s = normalization.standardise(state)
+        v_next.copy_(state)
+        n.copy_(normalized)
+        a.copy_(scale * phi(normalized))
+        mean.copy_(m)
+        variance.copy_(s)
+
+    def advance_evaluating(
+        v: T, product: T, bias: T, skip: T, residual: T, scale: T, mean: T, variance: T, v_next: T, a: T
+    ) -> None:
+        """Write the next state and its activation; batch normalization uses the running moments given."""
+        state = skip * v + (product.to(v.dtype) + residual * bias)
+        if normalization.couples_examples:
+            normalized = standardise_with(state, mean, variance)
+        else:
+            normalized = normalization.normalize(state)
+        v_next.copy_(state)
+        a.copy_(scale * phi(normalized))
+
+    def pull_back(
+        g_a: T, n: T, variance: T, scale: T, g_next: T, skip: T, residual: T, g: T, g_short: T | None, a: T, to_bias: T
+    ) -> None:
+        """Write the gradient with respect to a state, also in the type of products, and that of the bias; and a again.
+
+        Making the activation again is quicker than fetching it from memory.
+        """
+        activated, through_phi = torch.func.vjp(phi, n)  # type: ignore[misc]
+        (g_n,) = through_phi(scale * g_a.to(n.dtype))
+        result = skip * g_next + normalization.pull_back(g_n, n, variance)
+        a.copy_(scale * activated)
+        g.copy_(result)
+        if g_short is not None:
+            g_short.copy_(result)
+        to_bias.copy_(residual * result.sum(dim=EXAMPLES, keepdim=True))
+
+    return standardise_images, advance, advance_evaluating, pull_back
+
+
+def compile_kernel(kernel: Kernel) -> Kernel:
+    """Return a kernel compiled for any shape, or the kernel itself, with a warning, where that does not work."""
+    # Compilations are kept by code object, and a search through those of other architectures takes time.
+    own = types.FunctionType(
+        kernel.__code__.replace(), kernel.__globals__, kernel.__name__, kernel.__defaults__, kernel.__closure__
+    )
+    keep_compiled_kernels()
+    torch._dynamo.config.recompile_limit = max(VARIANTS_AT_MOST, torch._dynamo.config.recompile_limit)
+    fast = torch.compile(own, dynamic=True, fullgraph=True)
+
+    def run(*arguments: Any) -> None:
+        nonlocal fast
+        try:
+            fast(*arguments)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            first_line = str(error).strip().partition("\n")[0]
+            warnings.warn(f"kernels are not compiled and run several times slower ({first_line})", stacklevel=2)
+            fast = kernel
+            kernel(*arguments)
+
+    return run

@@ -1,0 +1,54 @@
+"""A process that is to train → the settings of torch that make it fast without making it wrong.
+
+Set once per worker: they hold for the whole process.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+ONEDNN_TOLERANCE = 1e-5
+"""Relative error of a product that is really fp32; bf16 would give about 2e-3."""
+
+
+def prepare_processor() -> None:
+    """Use one thread, flush denormal numbers, and multiply fp32 matrices with the fastest library that keeps fp32."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    choose_fp32_products()
+
+
+def choose_fp32_products() -> str:
+    """Let oneDNN multiply fp32 matrices where it keeps fp32; return the library in use, "oneDNN" or "default".
+
+    On processors with 16-bit matrix units the same switch shortens the operands, so the error decides.
+    """
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    if torch.backends.mkldnn.is_available() and fp32_error() < ONEDNN_TOLERANCE:
+        return "oneDNN"
+    products.fp32_precision = before
+    return "default"
+
+
+def multiplies_with_onednn(dtype: torch.dtype) -> bool:
+    """Say whether torch passes products of this type to oneDNN, as it does with bfloat16 by itself."""
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    return dtype == torch.float32 and products.fp32_precision == "bf16"
+
+
+def fp32_error(size: int = 256) -> float:
+    """Return the largest error of products of fp32 matrices, relative to the root mean square of their entries."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 2, size, size, generator=generator, dtype=torch.float64).float()
+    exact = a.double() @ b.double()
+    return float((torch.bmm(a, b) - exact).abs().max() / exact.square().mean().sqrt())
+
+
+def keep_compiled_kernels() -> None:
+    """Let kernels that are compiled once serve every later process of this machine; a folder that is set stays."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "depth-trainability" / "kernels"))

@@ -1,0 +1,56 @@
+"""A batch of rows for every member → one step of training; on a GPU replayed as one CUDA graph."""
+
+import torch
+
+from study.backpropagation import Backpropagation
+from study.datasets import DeviceSplit
+from study.kernels import BlockKernels
+from study.network import PackedNetwork
+from study.optimizers import PackedOptimizer, gradient_norm
+
+STEPS_BEFORE_CAPTURE = 3
+"""Steps that run as they are, so that everything that happens only once has happened."""
+
+
+class TrainingStep:
+    """Gathers images, computes gradients and updates parameters, in tensors that stay where they are."""
+
+    def __init__(
+        self,
+        network: PackedNetwork,
+        optimizer: PackedOptimizer,
+        train: DeviceSplit,
+        kernels: BlockKernels,
+        batch_size: int,
+        precision: str,
+    ) -> None:
+        self.optimizer, self.train, self.kernels = optimizer, train, kernels
+        self.gradients = Backpropagation(network, kernels, batch_size, precision)
+        device = train.images.device
+        self.rows = torch.zeros(network.member_count, batch_size, dtype=torch.int64, device=device)
+        self.factor, self.shift = train.by_pixel(network.stacked[0].dtype)
+        self.steps_until_capture = STEPS_BEFORE_CAPTURE if device.type == "cuda" else -1
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    @torch.no_grad()
+    def run(self, rows: torch.Tensor) -> None:
+        """Take one step on the training images `rows` [E, B]; the host waits for nothing."""
+        self.rows.copy_(rows)
+        self.optimizer.prepare_step()
+        if self.steps_until_capture == 0:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):  # records, computes nothing
+                self._compute()
+        self.steps_until_capture -= 1
+        if self.graph is None:
+            self._compute()
+        else:
+            self.graph.replay()
+
+    def _compute(self) -> None:
+        self.kernels.standardise_images(self.train.images, self.rows, self.factor, self.shift, self.gradients.x)
+        self.optimizer.apply(self.gradients.run(self.train.labels[self.rows]))
+
+    def gradient_norm(self) -> torch.Tensor:
+        """Return the norm of each member's gradient at the last step, before clipping, [E]."""
+        return gradient_norm(self.gradients.gradients)

@@ -1,0 +1,72 @@
+"""Hand-written gradients against autograd's, in float64, and compiled kernels against the same run step by step."""
+
+import pytest
+import torch
+
+from study import train_loop
+from study.backpropagation import Backpropagation
+from study.kernels import make_block_kernels
+from study.network import PackedNetwork
+from study.random_streams import make_generator
+from study.trial_config import ACTIVATIONS, NORMALIZATIONS, PRECISIONS
+
+from tests.reference import autograd_gradients  # isort: skip
+from tests.test_train_loop import final_bytes  # isort: skip
+
+INPUTS, CLASSES, BATCH = 20, 4, 16
+ALL = [(activation, normalization) for activation in ACTIVATIONS for normalization in NORMALIZATIONS]
+SOME_COMPILED = [
+    pytest.param(*pair, marks=[] if pair == ("tanh", "batch") else pytest.mark.slow, id="-".join(pair)) for pair in ALL
+]
+
+
+def check_gradients(make_trial, activation, normalization, compiled, depth=5):
+    trials = [
+        make_trial(activation=activation, normalization=normalization, depth=depth, dilution=k, seed=seed)
+        for seed, k in enumerate((0, 1, 0.5))
+    ]
+    network = PackedNetwork(trials, INPUTS, CLASSES, dtype=torch.float64)
+    generator = make_generator(0, "test")
+    for tensor in network.stacked[1::2]:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
+    to_weights = Backpropagation(network, make_block_kernels(activation, normalization, compiled), BATCH)
+    x = torch.randn(3, BATCH, INPUTS, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, CLASSES, (3, BATCH), generator=generator)
+    to_weights.x.copy_(x)
+    ours = to_weights.run(labels)
+    oracle = autograd_gradients(network, trials, x, labels)
+    for place, theirs in enumerate(oracle):
+        member_first = ours[place].transpose(0, 1)
+        if theirs is None:
+            assert member_first.numel() == 0
+            continue
+        member_first = member_first if place in (2, 3) else member_first[:, 0]
+        for member in range(len(trials)):
+            # Batch normalization takes a bias's gradient away: what is left is rounding of the weights' gradients.
+            largest = max(float(oracle[place - place % 2][member].abs().max()), float(theirs[member].abs().max()))
+            torch.testing.assert_close(member_first[member] / largest, theirs[member] / largest, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+@pytest.mark.parametrize(("activation", "normalization"), ALL)
+def test_gradients_are_those_of_autograd(make_trial, activation, normalization, depth):
+    check_gradients(make_trial, activation, normalization, compiled=False, depth=depth)
+
+
+@pytest.mark.parametrize(("activation", "normalization"), SOME_COMPILED)
+def test_compiled_gradients_are_those_of_autograd(make_trial, activation, normalization):
+    check_gradients(make_trial, activation, normalization, compiled=True)
+
+
+@pytest.mark.parametrize(("activation", "normalization"), SOME_COMPILED)
+def test_a_compiled_member_is_bitwise_the_same_in_every_pack(
+    make_trial, small_dataset, monkeypatch, activation, normalization
+):
+    monkeypatch.setattr(train_loop, "COMPILE_FROM", 0)
+    for precision in PRECISIONS:
+        fields = {"activation": activation, "normalization": normalization, "width": 100, "depth": 4, "epochs": 1}
+        trials = [make_trial(**fields, precision=precision, seed=seed, dilution=seed % 3) for seed in range(16)]
+        trial = trials[1]
+        alone = final_bytes([trial], small_dataset, trial.trial_id)
+        for size in (2, 3, 16):
+            assert final_bytes(trials[:size], small_dataset, trial.trial_id) == alone, (precision, size)
