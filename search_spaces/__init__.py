@@ -9,6 +9,7 @@ from search_spaces.demo import demo
 from search_spaces.depth import depth
 from search_spaces.dilution import dilution
 from search_spaces.rescue import rescue
+from search_spaces.tradeoff import tradeoff
 from study.trial_config import TrialConfig
 
 SPACES: dict[str, Callable[[], list[TrialConfig]]] = {
@@ -16,4 +17,5 @@ SPACES: dict[str, Callable[[], list[TrialConfig]]] = {
     "depth": depth,
     "dilution": dilution,
     "rescue": rescue,
+    "tradeoff": tradeoff,
 }

@@ -129,7 +129,7 @@ def _number_or_name(text: str) -> float | str:
 
 
 def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("space", help="demo | depth | dilution | rescue, or path/to/file.py:function")
+    parser.add_argument("space", help="demo | depth | dilution | rescue | tradeoff, or path/to/file.py:function")
     parser.add_argument("--epochs", type=int, help="instead of what the space says")
     parser.add_argument("--limit", type=int, help="take only the first LIMIT trials")
     parser.add_argument(

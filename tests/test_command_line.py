@@ -288,7 +288,7 @@ def test_outputs_that_are_no_logits_have_no_loss(capsys, tmp_path, monkeypatch, 
     assert measured["log10_gsc"]["mean"] is not None
 
 
-@pytest.mark.parametrize("space", ["demo", "depth", "dilution", "rescue"])
+@pytest.mark.parametrize("space", ["demo", "depth", "dilution", "rescue", "tradeoff"])
 def test_every_space_can_be_planned(capsys, space):
     assert main(["plan", space]) == 0
     output = capsys.readouterr().out
