@@ -14,7 +14,7 @@ Source: Philipp, Song and Carbonell, arXiv:1712.05577 (dilution); the member axi
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -29,6 +29,17 @@ from study.trial_config import TrialConfig
 
 Normalizer = Callable[[int, torch.Tensor], torch.Tensor]
 """Maps the index of a stream state (0 for v_1) and the state to its normalized form."""
+STATE_NAMES = (
+    "input_weight",
+    "input_bias",
+    "hidden_weight",
+    "hidden_bias",
+    "output_weight",
+    "output_bias",
+    "running_mean",
+    "running_variance",
+)
+"""Tensors of a member's state, by name."""
 
 
 class PackedNetwork:
@@ -134,6 +145,19 @@ class PackedNetwork:
         self.stacked = [tensor.index_select(1, members) for tensor in self.stacked]
         self.skip_scale, self.residual_scale = self.skip_scale[members], self.residual_scale[members]
         self.running = RunningStatistics(self.running.mean[:, members], self.running.variance[:, members])
+
+    def member_state(self, member: int) -> dict[str, torch.Tensor]:
+        """Return a copy, on the CPU, of all that training has changed in one member."""
+        tensors = [parameter[member] for parameter in self.parameters]
+        tensors += [self.running.mean[:, member], self.running.variance[:, member]]
+        return {name: tensor.cpu().clone() for name, tensor in zip(STATE_NAMES, tensors, strict=True)}
+
+    def load_member_state(self, member: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `member_state` returned."""
+        tensors = [parameter[member] for parameter in self.parameters]
+        tensors += [self.running.mean[:, member], self.running.variance[:, member]]
+        for name, tensor in zip(STATE_NAMES, tensors, strict=True):
+            tensor.copy_(state[name])
 
     def finite_members(self) -> torch.Tensor:
         """Return a truth value per member [E]: are all of its parameters finite?"""

@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -35,7 +36,8 @@ class MemberEpoch:
 
     `metrics` by the names of `run_log_schema.EPOCH_METRICS`, may be non-finite; `layers` are rows of
     `run_log_schema.LAYER_COLUMNS`, the early probes of this epoch included; `diverged`: its parameters, or
-    after the last epoch its losses, are no longer finite, and nothing follows.
+    after the last epoch its losses, are no longer finite, and nothing follows. `take_state` copies what `train_pack`
+    needs to go on from here; it may be called until the next epoch is asked for.
     """
 
     trial_id: str
@@ -43,14 +45,19 @@ class MemberEpoch:
     metrics: dict[str, float]
     layers: list[tuple[float | None, ...]]
     diverged: bool
+    take_state: Callable[[], dict[str, Any]] = dataclasses.field(default=dict, repr=False, compare=False)
 
 
 def train_pack(
-    trials: Sequence[TrialConfig], dataset: Dataset, device: torch.device | str = "cpu"
+    trials: Sequence[TrialConfig],
+    dataset: Dataset,
+    device: torch.device | str = "cpu",
+    resume_from: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[list[MemberEpoch]]:
     """Train trials of equal `pack_key`; yield after each epoch what every member that has not diverged measured.
 
-    Members that diverge are taken out of the pack, and cost nothing from then on.
+    Members that diverge are taken out of the pack, and cost nothing from then on. `resume_from` holds what
+    `MemberEpoch.take_state` returned for every trial, by trial_id, all at the end of one epoch: the next one follows.
     """
     config = trials[0]
     train = make_device_split(dataset, "train", config.train_size, device)
@@ -62,8 +69,15 @@ def train_pack(
     network = PackedNetwork(trials, train.images.shape[1], len(dataset.classes), device=device)
     optimizer = PackedOptimizer(trials, network.stacked, config.epochs * steps_per_epoch, compiled=compiled)
     step = None
+    epochs_done = -1  # epoch 0 is the measurement before training
+    if resume_from:
+        states = [resume_from[trial.trial_id] for trial in trials]
+        for member, state in enumerate(states):
+            network.load_member_state(member, state["network"])
+        optimizer.load_member_states([state["optimizer"] for state in states])
+        epochs_done = optimizer.steps_done // steps_per_epoch
 
-    for epoch in range(config.epochs + 1):
+    for epoch in range(epochs_done + 1, config.epochs + 1):
         started = time.perf_counter()
         metrics: dict[str, torch.Tensor] = {}
         probes: list[tuple[int, NetworkProbe]] = []
@@ -94,6 +108,7 @@ def train_pack(
                 metrics={name: values[member].item() for name, values in metrics.items()},
                 layers=[row for step, probe in probes for row in layer_rows(probe, member, step, steps_per_epoch)],
                 diverged=not finite[member],
+                take_state=functools.partial(_take_state, network, optimizer, member),
             )
             for member, trial in enumerate(trials)
         ]
@@ -105,6 +120,10 @@ def train_pack(
             network.keep(kept)
             optimizer.keep(kept, trials, network.stacked)
             step = None
+
+
+def _take_state(network: PackedNetwork, optimizer: PackedOptimizer, member: int) -> dict[str, Any]:
+    return {"network": network.member_state(member), "optimizer": optimizer.member_state(member)}
 
 
 def train_epoch(

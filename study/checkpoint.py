@@ -1,0 +1,149 @@
+"""A trial's state at the end of an epoch → one file beside its record, and back.
+
+The file is one line of JSON (kind, trial, origin, epoch, SHA-256) and then tensors as `torch.save` writes them. It
+appears whole or not at all, and is read with `weights_only`, so that nothing in it is ever run. Members are bitwise
+independent of their pack, so a trial may go on in any other one.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KIND = "depth-trainability checkpoint 1"
+CHECKPOINT_SECONDS = 10.0
+"""Training time between two checkpoints of a pack, at least."""
+LARGEST_SHARE = 0.05
+"""Writing checkpoints takes at most this share of a pack's time: large packs on slow storage write them less often."""
+LONGEST_HEADER = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Where a trial stands: `epoch` epochs are done; `state` holds its tensors and numbers by name.
+
+    `origin` names the training that it belongs to (see `trial_record`): one that began anew has another.
+    """
+
+    trial_id: str
+    origin: str
+    epoch: int
+    state: Mapping[str, Any]
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the file at `path`; when this returns, it is on the disk. Raises OSError when it cannot be written."""
+    buffer = io.BytesIO()
+    torch.save(dict(checkpoint.state), buffer)
+    payload = buffer.getbuffer()
+    header = {
+        "kind": KIND,
+        "trial_id": checkpoint.trial_id,
+        "origin": checkpoint.origin,
+        "epoch": checkpoint.epoch,
+        "sha256": _digest(checkpoint.trial_id, checkpoint.origin, checkpoint.epoch, payload),
+    }
+    write_whole(path, json.dumps(header).encode() + b"\n", payload)
+
+
+def read_epoch(path: Path) -> int:
+    """Return the epoch that a checkpoint claims to be of, without reading the tensors; 0 when there is none to read."""
+    try:
+        with path.open("rb") as file:
+            epoch = _parse_header(file.readline(LONGEST_HEADER))["epoch"]
+    except (OSError, ValueError):
+        return 0
+    return epoch if isinstance(epoch, int) else 0
+
+
+def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None:
+    """Return a trial's checkpoint; None when there is none.
+
+    Raises ValueError, in one line, when it is damaged, or of another trial, training or program.
+    """
+    try:
+        header_line, _, payload = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"checkpoint: {path.name} cannot be read ({error.strerror})") from None
+    try:
+        header = _parse_header(header_line)
+        if header["sha256"] != _digest(header["trial_id"], header["origin"], header["epoch"], payload):
+            raise ValueError("its checksum is wrong")
+        if (header["trial_id"], header["origin"]) != (trial_id, origin):
+            raise ValueError("it belongs to another training")
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever lies there instead, the trial can begin again
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"checkpoint: {path.name} cannot be used ({reason})") from None
+    return Checkpoint(trial_id, origin, header["epoch"], state)
+
+
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+    """Replace a file, so that after a crash or loss of power the earlier or the new one is there, whole.
+
+    Raises OSError when it cannot be written; then the earlier one is untouched.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on the disk: the names of files that were just made or replaced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some shared file systems refuse this for folders, and do it by themselves
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class CheckpointSchedule:
+    """Says when the next checkpoint is due; `clock` returns seconds and never goes back."""
+
+    def __init__(self, seconds: float = CHECKPOINT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds, self.clock = seconds, clock
+        self.next = clock() + seconds
+
+    def is_due(self) -> bool:
+        """Say whether enough time has gone by since the last one."""
+        return self.clock() >= self.next
+
+    def note(self, started: float) -> None:
+        """Plan the next one; the last began at `started` and ends now."""
+        now = self.clock()
+        self.next = now + max(self.seconds, (now - started) / LARGEST_SHARE)
+
+
+def _parse_header(line: bytes) -> dict[str, Any]:
+    header = json.loads(line)
+    if not isinstance(header, dict) or header.get("kind") != KIND:
+        raise ValueError("it is no checkpoint of this program's version")
+    if set(header) != {"kind", "trial_id", "origin", "epoch", "sha256"}:
+        raise ValueError("its first line is incomplete")
+    return header
+
+
+def _digest(trial_id: str, origin: str, epoch: int, payload: bytes | memoryview) -> str:
+    digest = hashlib.sha256(f"{trial_id} {origin} {epoch}\n".encode())
+    digest.update(payload)
+    return digest.hexdigest()
