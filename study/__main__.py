@@ -1,10 +1,11 @@
-"""Command line of the study: `run` and `plan` a search space, measure `gsc` of untrained networks.
+"""Command line of the study: `run` and `plan` a search space, `status` and `sync` a study, `gsc` of untrained networks.
 
 Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad usage, 130 interrupted.
 """
 
 import argparse
 import importlib.util
+import math
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ from study import run_log_schema as schema
 from study.interruption import treat_sigterm_as_ctrl_c
 from study.packing import CPU_PACK, GPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
+from study.study_folder import CHECKPOINT_SECONDS
 from study.trial_config import (
     ACTIVATIONS,
     INITIALIZATIONS,
@@ -74,8 +76,29 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--address", type=_text, help="an existing Ray cluster, as for ray.init (default: Ray on this machine)"
     )
+    run.add_argument(
+        "--checkpoint-seconds",
+        type=_seconds,
+        default=CHECKPOINT_SECONDS,
+        help="least time between two checkpoints of a pack (default: %(default)g)",
+    )
+    run.add_argument(
+        "--send-later", action="store_true", help="record only, and leave MLflow to `python -m study sync`"
+    )
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
     run.set_defaults(command=run_command)
+
+    status = commands.add_parser("status", help="show where a study's trials stand, from its records alone")
+    status.add_argument("name", help="name of the study")
+    status.add_argument("--storage", type=_path, default=schema.DEFAULT_STORAGE, help="default: %(default)s")
+    status.add_argument("--json", action="store_true", help="print everything as JSON")
+    status.set_defaults(command=status_command)
+
+    sync = commands.add_parser("sync", help="send to MLflow what it lacks of a study's records")
+    sync.add_argument("name", help="name of the study")
+    sync.add_argument("--storage", type=_path, default=schema.DEFAULT_STORAGE, help="default: %(default)s")
+    sync.add_argument("--tracking-uri", type=_text, help="MLflow store (default: as for run)")
+    sync.set_defaults(command=sync_command)
 
     plan = commands.add_parser("plan", help="print the trials, packs and work of a search space")
     _add_space_arguments(plan)
@@ -119,6 +142,13 @@ def _text(value: str) -> str:
 
 def _path(value: str) -> Path:
     return Path(_text(value))
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{value} is out of range; give 0 (after every epoch) or more seconds")
+    return seconds
 
 
 def _number_or_name(text: str) -> float | str:
@@ -193,6 +223,20 @@ def plan_command(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def status_command(options: argparse.Namespace, console: Console) -> int:
+    """Show where a study stands."""
+    from study.status_command import show_status
+
+    return show_status(options.storage, options.name, options.json, console)
+
+
+def sync_command(options: argparse.Namespace, console: Console) -> int:
+    """Send a study's records to MLflow."""
+    from study.sync_command import sync_study
+
+    return sync_study(options.storage, options.name, options.tracking_uri, console)
+
+
 def gsc_command(options: argparse.Namespace, console: Console) -> int:
     """Measure GSC of untrained networks."""
     from study import gsc_command
@@ -264,6 +308,8 @@ def run_command(options: argparse.Namespace, console: Console) -> int:
             tracking_uri=options.tracking_uri,
             address=options.address,
             dry_run=options.dry_run,
+            checkpoint_seconds=options.checkpoint_seconds,
+            send_later=options.send_later,
         ),
         trials,
         console,

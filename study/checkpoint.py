@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any
 
 import torch
 
+from study.study_folder import CHECKPOINT_SECONDS
+
 KIND = "depth-trainability checkpoint 1"
-CHECKPOINT_SECONDS = 10.0
-"""Training time between two checkpoints of a pack, at least."""
 LARGEST_SHARE = 0.05
 """Writing checkpoints takes at most this share of a pack's time: large packs on slow storage write them less often."""
 LONGEST_HEADER = 1000
@@ -92,7 +93,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
 
     Raises OSError when it cannot be written; then the earlier one is untouched.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with draft.open("wb") as file:
             for part in parts:
@@ -118,7 +119,10 @@ def sync_folder(folder: Path) -> None:
 
 
 class CheckpointSchedule:
-    """Says when the next checkpoint is due; `clock` returns seconds and never goes back."""
+    """Says when the next checkpoint is due: `seconds` after the last, or later where they cost much; 0: always.
+
+    `clock` returns seconds and never goes back.
+    """
 
     def __init__(self, seconds: float = CHECKPOINT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self.clock = seconds, clock
@@ -131,7 +135,7 @@ class CheckpointSchedule:
     def note(self, started: float) -> None:
         """Plan the next one; the last began at `started` and ends now."""
         now = self.clock()
-        self.next = now + max(self.seconds, (now - started) / LARGEST_SHARE)
+        self.next = now + (max(self.seconds, (now - started) / LARGEST_SHARE) if self.seconds else 0.0)
 
 
 def _parse_header(line: bytes) -> dict[str, Any]:

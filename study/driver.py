@@ -4,24 +4,30 @@ The driver's story, in order: whatever can be wrong with the request is found be
 left alone; training and sending go on side by side; the exit status says how it ended.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from study import run_log_schema as schema
+from study.checkpoint import read_epoch
 from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
 from study.environment import describe_data
+from study.ledgers import note_planned, note_sent
 from study.packing import CPU_PACK, Pack, choose_max_pack, make_packs
 from study.plan import print_plan
 from study.progress import StudyProgress
-from study.run_log import RunLog, check_tracking, finished_trials
+from study.run_log import Connection, check_tracking, finished_trials
 from study.run_sender import RunSender
+from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
 from study.summary import make_summary_table
 from study.trial_config import TrialConfig
-from study.trial_record import StudyFolder, check_same_data, read_environment, read_error, read_status
+from study.trial_record import check_same_data, read_environment, read_error, read_status
 from study.ui_view import view_link
 
 SOME_FAILED, INTERRUPTED = 1, 130
@@ -40,6 +46,8 @@ class StudyOptions:
     tracking_uri: str | None
     address: str | None
     dry_run: bool
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    send_later: bool = False
 
 
 def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Console) -> int:
@@ -51,8 +59,12 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
     if not options.dry_run:
         folder.create()
+    if not options.dry_run and not options.send_later:
         with FileLock(folder.storage / ".tracking.lock"):  # two drivers that make a database at once spoil it
-            check_tracking(tracking_uri)
+            try:
+                check_tracking(tracking_uri)
+            except ValueError as error:
+                raise ValueError(f"{error}, or put it off with --send-later") from None
     recorded = [read_environment(folder.record_path(trial.trial_id)) for trial in trials]
     begun_on = next((environment[schema.TAG_DATA] for environment in recorded if schema.TAG_DATA in environment), None)
     dataset = prepare_data(options, begun_on, console)
@@ -62,16 +74,29 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     if options.dry_run:
         _print_dry_run(options, trials, folder, console)
         return 0
-    lock = FileLock(folder.path / ".driver.lock")
+    with hold_study(folder):
+        return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+
+
+@contextlib.contextmanager
+def hold_study(folder: StudyFolder) -> Iterator[None]:
+    """Be the only driver of a study; raises ValueError when there is another, on this machine or one that shares it."""
+    lock = FileLock(folder.driver_lock)
+    holder = folder.path / "driver"
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        who = holder.read_text().strip() if holder.exists() else "another process"
+        raise ValueError(f"name: study {folder.name!r} is being run by {who}; wait, or choose another") from None
+    except NotImplementedError:
         raise ValueError(
-            f"name: study {options.name!r} is being run by another process; wait, or choose another"
+            f"storage: {folder.path} is on a file system without locks; mount it with them (flock), or choose another"
         ) from None
     try:
-        return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
 
 
@@ -93,17 +118,29 @@ def _run_locked(
     tracking_uri: str,
     console: Console,
 ) -> int:
-    run_log = RunLog(tracking_uri, folder, describe_data(dataset), max(trial.epochs for trial in trials))
-    finished = finished_trials(run_log, [trial.trial_id for trial in trials])
+    note_planned(folder, trials)
+    epochs = max(trial.epochs for trial in trials)
+    connection = Connection(tracking_uri, folder, describe_data(dataset), epochs, later=options.send_later)
+    finished = finished_trials(connection.run_log, folder, [trial.trial_id for trial in trials])
     remaining = [trial for trial in trials if trial.trial_id not in finished]
     console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
-    came_to_end = True
-    with RunSender(run_log) as sender:
+    folder.remove_leftovers(ended=set(finished))
+    ending = Ending(came_to_end=True)
+    with RunSender(connection.open, tracking_uri) as sender:
         sender.send(sorted(finished))
         if remaining:
-            came_to_end = _train(options, remaining, dataset, folder, sender, console)
+            ending = _train(options, remaining, dataset, folder, sender, console)
+    note_sent(folder, schema.without_secrets(tracking_uri, tracking_uri), sender.sent)
     statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
-    return _conclude(trials, statuses, folder, run_log, sender, tracking_uri, came_to_end, console)
+    return _conclude(trials, statuses, folder, connection, sender, tracking_uri, ending, console)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a sweep ended: it came to its end, or was interrupted, or could not go on because of a `problem`."""
+
+    came_to_end: bool
+    problem: str = ""
 
 
 def _train(
@@ -113,18 +150,22 @@ def _train(
     folder: StudyFolder,
     sender: RunSender,
     console: Console,
-) -> bool:
-    """Train on Ray with a progress display; return whether it came to its end."""
+) -> Ending:
+    """Train on Ray with a progress display."""
     from study import sweep
 
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
     cluster = sweep.connect(options.address, options.device)
     try:
         largest = options.max_pack or choose_max_pack(trials, cluster.device, cluster.workers)
-        packs = make_packs(trials, largest)
+        epochs_done = {trial.trial_id: read_epoch(folder.checkpoint_path(trial.trial_id)) for trial in trials}
+        packs = make_packs(trials, largest, epochs_done)
         progress = StudyProgress(packs, console, notice=lambda: sender.problem)
+        observer = _Observer(packs, progress, sender, console)
         with progress:
-            return sweep.run_packs(packs, dataset, folder, cluster, _Observer(packs, progress, sender))
+            return Ending(sweep.run_packs(packs, dataset, folder, cluster, observer, options.checkpoint_seconds))
+    except (StorageError, sweep.SweepError) as error:
+        return Ending(came_to_end=False, problem=str(error))
     finally:
         sweep.disconnect()
 
@@ -132,9 +173,12 @@ def _train(
 class _Observer:
     """Passes what the sweep tells on to the display and to the sender."""
 
-    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender) -> None:
+    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender, console: Console) -> None:
         self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
-        self.progress, self.sender = progress, sender
+        self.progress, self.sender, self.console = progress, sender, console
+
+    def noticed(self, notice: str) -> None:
+        self.console.print(notice, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
         self.progress.pack_reported(pack_id, share_done, test_errors)
@@ -164,10 +208,10 @@ def _conclude(
     trials: Sequence[TrialConfig],
     statuses: Mapping[str, str | None],
     folder: StudyFolder,
-    run_log: RunLog,
+    connection: Connection,
     sender: RunSender,
     tracking_uri: str,
-    came_to_end: bool,
+    ending: Ending,
     console: Console,
 ) -> int:
     """Print how it ended and where to look; return the exit status."""
@@ -194,18 +238,24 @@ def _conclude(
     elif tracking_uri.startswith("sqlite:"):
         server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
         console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
-    console.print(view_link(run_log.experiment_id, shown_uri), highlight=False, markup=False, soft_wrap=True)
+    if connection.run_log is not None:
+        link = view_link(connection.run_log.experiment_id, shown_uri)
+        console.print(link, highlight=False, markup=False, soft_wrap=True)
     place = "" if at_home else f" --tracking-uri {shown_uri}"
     report = f"Report: python -m analysis report {folder.name}{place}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:
         console.print(
             f"{len(sender.unsent)} trials are recorded but not in MLflow ({sender.problem}); "
-            "run the same command again to send them.",
+            f"to send them: python -m study sync {folder.name}",
             style="yellow",
             markup=False,
         )
-    if not came_to_end:
+    if ending.problem:
+        stopped = f"Stopped: {ending.problem}. The same command goes on where this one stopped."
+        console.print(stopped, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        return SOME_FAILED
+    if not ending.came_to_end:
         console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")
         return INTERRUPTED
     return SOME_FAILED if schema.STATUS_FAILED in endings else 0

@@ -71,16 +71,6 @@ class PackedOptimizer:
             self.layer_scales = [scale[:, members] for scale in self.layer_scales]
         self._describe(trials)
 
-    def prepare_step(self) -> None:
-        """Write the coming step's rates to the device; apart from `apply`, which a CUDA graph may repeat."""
-        rates = torch.tensor(self.learning_rates(), dtype=torch.float64)
-        if self.is_adam:
-            done = self.steps_done + 1
-            rates /= 1 - BETA_1**done
-            self.root_correction.fill_(1 / math.sqrt(1 - BETA_2**done))
-        self.rate.copy_(rates.unsqueeze(1))
-        self.steps_done += 1
-
     def member_state(self, member: int) -> dict[str, Any]:
         """Return a copy, on the CPU, of all that training has changed for one member."""
         return {
@@ -109,31 +99,6 @@ class PackedOptimizer:
             self.root_correction.fill_(1 / math.sqrt(1 - BETA_2**done))
         self.rate.copy_(rates.unsqueeze(1))
         self.steps_done += 1
-
-    def member_state(self, member: int) -> dict[str, Any]:
-        """Return a copy, on the CPU, of all that training has changed for one member."""
-        parameters = self.optimizer.param_groups[member]["params"]
-        return {
-            "steps_done": self.steps_done,
-            "moments": [
-                {name: value.cpu().clone() for name, value in self.optimizer.state[parameter].items()}
-                for parameter in parameters
-            ],
-            "layer_scales": [scale[member].cpu().clone() for scale in self.layer_scales or ()],
-        }
-
-    def load_member_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Put back what `member_state` returned for every member, all after the same number of steps."""
-        (self.steps_done,) = {state["steps_done"] for state in states}
-        for group, state in zip(self.optimizer.param_groups, states, strict=True):
-            for parameter, moments in zip(group["params"], state["moments"], strict=True):
-                # Copies: what is given stays as it is, and every tensor begins where torch begins its allocations.
-                self.optimizer.state[parameter] = {
-                    name: value.to(parameter.device, copy=True) for name, value in moments.items()
-                }
-        if states[0]["layer_scales"]:
-            scales = zip(*(state["layer_scales"] for state in states), strict=True)
-            self.layer_scales = [torch.stack(members).to(self.threshold.device) for members in scales]
 
     @torch.no_grad()
     def apply(self, gradients: Sequence[torch.Tensor]) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from study.trial_config import TrialConfig
 
@@ -28,17 +28,22 @@ class Pack:
         return hashlib.sha256(" ".join(trial.trial_id for trial in self.trials).encode()).hexdigest()[:8]
 
 
-def make_packs(trials: Sequence[TrialConfig], max_pack: int) -> list[Pack]:
+def make_packs(
+    trials: Sequence[TrialConfig], max_pack: int, epochs_done: Mapping[str, int] | None = None
+) -> list[Pack]:
     """Group trials by `pack_key` into packs of at most `max_pack`, evenly filled, the deepest (longest) first.
+
+    Trials that go on after different epochs, by trial_id in `epochs_done`, don't share a pack.
 
     Raises ValueError when `max_pack` is below 1 or a trial is given twice.
     """
     if max_pack < 1:
         raise ValueError(f"max_pack: {max_pack} is out of range; give 1 (every trial alone) or more")
     check_distinct(trials)
+    begun = epochs_done or {}
     groups: dict[tuple, list[TrialConfig]] = defaultdict(list)
     for trial in trials:
-        groups[trial.pack_key].append(trial)
+        groups[trial.pack_key, begun.get(trial.trial_id, 0)].append(trial)
     packs = []
     for group in groups.values():
         pack_count = math.ceil(len(group) / max_pack)

@@ -3,6 +3,8 @@
 Everything sent is read back from the records, with their timestamps, so that sending again changes nothing.
 """
 
+import contextlib
+import functools
 import http.client
 import json
 import logging
@@ -30,10 +32,12 @@ from mlflow.exceptions import MlflowException
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
 from study.trial_config import one_line
-from study.trial_record import StudyFolder, check_same_data, read_lines, read_status
+from study.trial_record import StudyFolder, check_same_data, read_lines, read_start, read_status
 from study.ui_view import VIEW_TAG, make_view_tag
 
 METRICS_PER_BATCH = 1000
+SERVER_FAILURES = (MlflowException, OSError)
+"""What MLflow's client raises when a server does not do what it should; requests' own errors are OSErrors."""
 CHECK_SECONDS = 30.0
 
 
@@ -143,10 +147,6 @@ class RunLog:
                 runs[trial_id] = kept
         return runs
 
-    def without_secrets(self, text: str) -> str:
-        """Return a text to print, without the password of this store."""
-        return schema.without_secrets(text, self.tracking_uri)
-
     def begin_transmission(self, trial_id: str) -> "Transmission":
         """Prepare to send a trial's record."""
         return Transmission(self, trial_id)
@@ -155,6 +155,28 @@ class RunLog:
         """Delete whatever runs a trial has: of earlier attempts, or made by a request whose answer was lost."""
         for run in list(search_runs(self.client, self.experiment_id, f"tags.{schema.TAG_TRIAL_ID} = '{trial_id}'")):
             self.client.delete_run(run.info.run_id)
+
+
+class Connection:
+    """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds."""
+
+    def __init__(
+        self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int, later: bool = False
+    ) -> None:
+        """Raises ValueError as RunLog does. With `later`, MLflow isn't asked, now or by `open`."""
+        self.make = functools.partial(RunLog, tracking_uri, folder, data_tags, epochs)
+        self.later = later
+        self.run_log: RunLog | None = None
+        if not later:
+            with contextlib.suppress(*SERVER_FAILURES):
+                self.run_log = self.make()
+
+    def open(self) -> RunLog:
+        """Return the RunLog; raises whatever keeps it from being opened."""
+        if self.later:
+            raise ConnectionError("sending was put off with --send-later")
+        self.run_log = self.run_log or self.make()
+        return self.run_log
 
 
 def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
@@ -171,6 +193,12 @@ def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: 
 def is_complete(run: Run) -> bool:
     """Say whether a run holds a trial that ended, with everything that was measured."""
     return run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
+
+
+def is_sent(run: Run, attempt: str) -> bool:
+    """Say whether a run holds all of the ended record of this attempt, whichever way it ended."""
+    ended = run.info.status in ("FINISHED", "FAILED") and schema.TAG_STATUS in run.data.tags
+    return is_complete(run) or (ended and run.data.tags.get(schema.TAG_ATTEMPT) == attempt)
 
 
 class Transmission:
@@ -192,25 +220,40 @@ class Transmission:
 
     def advance(self) -> None:
         """Send the lines that are new. A line counts as sent once everything of it was accepted."""
-        start = next((line for line, _ in read_lines(self.path)), {})
+        start = read_start(self.path) or {}
         if start.get("attempt") != self.attempt:
             # The first attempt, or the record was written anew because a lost worker's pack was started again.
             self.attempt, self.run_id, self.offset, self.ended = start.get("attempt"), "", 0, False
         if self.ended:
             return
         try:
-            for line, offset in read_lines(self.path, self.offset):
-                if line["kind"] == "start":
-                    self._start(line)
-                elif line["kind"] == "epoch":
-                    self._send_epoch(line)
-                else:
-                    self._end(line)
-                self.offset = offset
+            self._send_lines()
         except MlflowException:
             if self._was_deleted():
                 self.run_id, self.offset = "", 0
             raise
+
+    def _send_lines(self) -> None:
+        """Send line by line, the metrics of many epochs in one request."""
+        waiting, waiting_until = list[Metric](), self.offset
+        for line, offset in read_lines(self.path, self.offset):
+            if line.get("attempt") != self.attempt:
+                return  # replaced since its start was read; the next call begins with the new one
+            if line["kind"] == "epoch":
+                waiting += self._describe_epoch(line)
+                if len(waiting) < METRICS_PER_BATCH:
+                    waiting_until = offset
+                    continue
+            self._log_metrics(waiting)
+            waiting = []
+            if line["kind"] == "start":
+                self._start(line)
+            elif line["kind"] == "end":
+                self._end(line)
+            self.offset = offset
+        if waiting:
+            self._log_metrics(waiting)
+            self.offset = waiting_until
 
     def _was_deleted(self) -> bool:
         """Say whether somebody has deleted the run meanwhile; the next attempt then makes a new one."""
@@ -226,6 +269,7 @@ class Transmission:
                 schema.TAG_TRIAL_ID: line["trial_id"],
                 schema.TAG_STUDY: self.log.folder.name,
                 schema.TAG_PACK_ID: line["pack_id"],
+                schema.TAG_ATTEMPT: self.attempt or "",
                 schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
                 **line["environment"],
             }
@@ -236,7 +280,7 @@ class Transmission:
         params = [Param(name, str(value)) for name, value in line["config"].items()]
         self.client.log_batch(self.run_id, params=params)
 
-    def _send_epoch(self, line: dict[str, Any]) -> None:
+    def _describe_epoch(self, line: dict[str, Any]) -> list[Metric]:
         time_ms, epoch = line["time_ms"], line["epoch"]
         metrics = [Metric(name, value, time_ms, epoch) for name, value in line["metrics"].items()]
         if epoch in self.log.layer_epochs:
@@ -246,8 +290,8 @@ class Transmission:
                 for step, _, layer, log10_gsc, *_ in line["layers"]
                 if step == last_step and log10_gsc is not None
             ]
-        self._log_metrics(metrics)
         self.last_metrics = line["metrics"]
+        return metrics
 
     def _end(self, line: dict[str, Any]) -> None:
         status = line["status"]
@@ -287,13 +331,15 @@ class Transmission:
             self.client.log_artifacts(self.run_id, folder)
 
 
-def finished_trials(run_log: RunLog, trial_ids: Sequence[str]) -> dict[str, str]:
+def finished_trials(run_log: RunLog | None, folder: StudyFolder, trial_ids: Sequence[str]) -> dict[str, str]:
     """Return how the trials ended that need not be run: their record has ended, or MLflow holds them complete."""
-    found = {
-        trial_id: run.data.tags[schema.TAG_STATUS] for trial_id, run in run_log.find_runs().items() if is_complete(run)
-    }
+    runs: dict[str, Run] = {}
+    if run_log is not None:
+        with contextlib.suppress(*SERVER_FAILURES):
+            runs = run_log.find_runs()
+    found = {trial_id: run.data.tags[schema.TAG_STATUS] for trial_id, run in runs.items() if is_complete(run)}
     for trial_id in trial_ids:
-        status = read_status(run_log.folder.record_path(trial_id))
+        status = read_status(folder.record_path(trial_id))
         if status is not None:
             found[trial_id] = status
     return {trial_id: found[trial_id] for trial_id in trial_ids if found.get(trial_id) in schema.ENDED_STATUSES}

@@ -5,10 +5,12 @@ A server that does not answer is tried again later; training never waits for it.
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from study.run_log import RunLog, Transmission, is_complete
+from study import run_log_schema as schema
+from study.run_log import RunLog, Transmission, is_sent
 from study.trial_config import one_line
+from study.trial_record import read_start
 
 RETRY_SECONDS = 5.0
 FAILURES_IN_A_ROW = 3
@@ -16,11 +18,15 @@ FAILURES_IN_A_ROW = 3
 
 
 class RunSender:
-    """A thread that sends the records of the trials it is told about; use as a context manager."""
+    """A thread that sends the records of the trials it is told about; use as a context manager.
 
-    def __init__(self, run_log: RunLog) -> None:
-        self._log = run_log
-        self._earlier_runs = run_log.find_runs()
+    `open_log` is called until it succeeds, in the thread: the server may be down when the study begins.
+    """
+
+    def __init__(self, open_log: Callable[[], RunLog], tracking_uri: str) -> None:
+        self._open_log, self._tracking_uri = open_log, tracking_uri
+        self._log: RunLog | None = None
+        self._sent: dict[str, str] = {}
         self._transmissions: dict[str, Transmission] = {}
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._unsent: dict[str, None] = {}  # an ordered set: what failed goes to its end
@@ -45,6 +51,11 @@ class RunSender:
     def problem(self) -> str | None:
         """Why the trial that failed last could not be sent; None when none waits for another attempt."""
         return next(reversed(self._problems.values()), None)
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """Trials whose ended records MLflow holds completely, with the attempts that were sent."""
+        return dict(self._sent)
 
     @property
     def unsent(self) -> list[str]:
@@ -79,6 +90,14 @@ class RunSender:
             return closing
 
     def _attempt(self, trial_ids: Sequence[str]) -> None:
+        try:
+            if self._log is None and trial_ids:
+                log = self._open_log()
+                self._earlier_runs = log.find_runs()
+                self._log = log
+        except Exception as error:  # see below
+            self._note_problem(trial_ids[0], error)
+            return
         failures = 0
         for trial_id in trial_ids:
             del self._unsent[trial_id]
@@ -96,12 +115,21 @@ class RunSender:
 
     def _note_problem(self, trial_id: str, error: Exception) -> None:
         self._problems.pop(trial_id, None)  # so that the newest is the last
-        self._problems[trial_id] = f"{type(error).__name__}: {self._log.without_secrets(one_line(error))}"
+        self._problems[trial_id] = (
+            f"{type(error).__name__}: {schema.without_secrets(one_line(error), self._tracking_uri)}"
+        )
 
     def _transmit(self, trial_id: str) -> None:
-        earlier = self._earlier_runs.get(trial_id)
-        if earlier is not None and is_complete(earlier):
-            return
+        assert self._log is not None
         if trial_id not in self._transmissions:
+            earlier = self._earlier_runs.get(trial_id)
+            if earlier is not None:
+                attempt = (read_start(self._log.folder.record_path(trial_id)) or {}).get("attempt", "")
+                if is_sent(earlier, attempt):
+                    self._sent[trial_id] = attempt
+                    return
             self._transmissions[trial_id] = self._log.begin_transmission(trial_id)
-        self._transmissions[trial_id].advance()
+        transmission = self._transmissions[trial_id]
+        transmission.advance()
+        if transmission.ended:
+            self._sent[trial_id] = transmission.attempt or ""

@@ -1,13 +1,14 @@
 """Packs and a data set → trained trials, fanned out by Ray Tune; the only file that imports ray.
 
 Tune schedules packs, starts them again when a worker or node is lost, and nothing else: what was measured goes to the
-records in the study's storage (which all nodes share), and resuming is a new sweep over the packs that remain.
+records in the study's storage (which all nodes share), `pack_training` sees to faults of trials, and resuming is a new
+sweep over the packs that remain.
 """
 
 import dataclasses
 import logging
-import math
 import os
+import secrets
 import shutil
 import socket
 import warnings
@@ -26,17 +27,24 @@ import ray
 import torch
 from ray import tune
 
-from study import run_log_schema as schema
 from study.datasets import Dataset
-from study.environment import describe_data, describe_environment
+from study.environment import describe_data
 from study.interruption import treat_sigterm_as_ctrl_c
+from study.pack_training import PackNews, PackTraining
 from study.packing import Pack
 from study.processor import prepare_processor
-from study.train_loop import MemberEpoch, train_pack
-from study.trial_record import StudyFolder, TrialRecord, describe_error, end_as_failed, read_status
+from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
+from study.trial_config import one_line
+from study.trial_record import end_as_failed, has_ended, read_status
 
-RESTARTS_AFTER_LOSS = 2
-"""How often a pack is started again after its worker or node was lost."""
+RESTARTS_AFTER_LOSS = 100
+"""How often a pack is started again after its worker was lost; `pack_training` gives single trials up earlier."""
+SWEEP_STARTS = 3
+"""How often a sweep is begun, when Tune itself fails."""
+
+
+class SweepError(Exception):
+    """The sweep cannot go on, for a reason of one line that lies outside of the trials."""
 
 
 class SweepObserver(Protocol):
@@ -47,6 +55,9 @@ class SweepObserver(Protocol):
 
     def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
         """All trials of a pack have ended, by trial_id."""
+
+    def noticed(self, notice: str) -> None:
+        """Something that the user should know, in one line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,24 +146,65 @@ def disconnect() -> None:
 
 
 def run_packs(
-    packs: list[Pack], dataset: Dataset, folder: StudyFolder, cluster: Cluster, observer: SweepObserver
+    packs: list[Pack],
+    dataset: Dataset,
+    folder: StudyFolder,
+    cluster: Cluster,
+    observer: SweepObserver,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> bool:
     """Train all packs; return whether the sweep came to its end (False: it was interrupted).
 
-    On return every trial of a pack that ended has an end in its record, failed ones with the reason.
+    On return every trial of a pack that ended has an end in its record, failed ones with the reason. When Tune itself
+    gives up, a new sweep goes on with the packs that remain.
+
+    Raises:
+        StorageError: records cannot be written any more.
+        SweepError: Ray is gone, or Tune gave up again and again.
     """
     manifest = {pack.pack_id: pack for pack in packs}
+    callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer, secrets.token_hex(4))
+    for starts_left in reversed(range(SWEEP_STARTS)):
+        remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended]
+        try:
+            _run_tune(remaining, manifest, dataset, folder, cluster, callback, checkpoint_seconds)
+            break
+        except Exception as error:  # Tune's failures have no common type
+            if callback.storage_problem:
+                raise StorageError(callback.storage_problem) from None
+            folder.check_room()
+            if not starts_left or not ray.is_initialized():
+                raise SweepError(f"ray: the sweep cannot go on ({one_line(error)})") from None
+    return callback.ended == set(manifest)
+
+
+def _run_tune(
+    pack_ids: list[str],
+    manifest: dict[str, Pack],
+    dataset: Dataset,
+    folder: StudyFolder,
+    cluster: Cluster,
+    callback: "_ObserverCallback",
+    checkpoint_seconds: float,
+) -> None:
     trainable = tune.with_resources(
-        tune.with_parameters(train_on_worker, manifest=manifest, dataset=dataset, folder=folder, device=cluster.device),
+        tune.with_parameters(
+            train_on_worker,
+            manifest=manifest,
+            dataset=dataset,
+            folder=folder,
+            device=cluster.device,
+            sweep_id=callback.sweep_id,
+            checkpoint_seconds=checkpoint_seconds,
+        ),
         {"CPU": 1, "GPU": 1} if cluster.device == "cuda" else {"CPU": 1},
     )
-    callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer)
     # Tune's own state is of no use after this sweep, and in the folder of an earlier one it would be mixed with it.
     tune_folder = folder.path / "ray"
     shutil.rmtree(tune_folder, ignore_errors=True)
     tuner = tune.Tuner(
         trainable,
-        param_space={"pack_id": tune.grid_search(list(manifest))},
+        param_space={"pack_id": tune.grid_search(pack_ids)},
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             trial_name_creator=lambda trial: f"pack-{trial.config['pack_id']}",
@@ -170,53 +222,53 @@ def run_packs(
         tuner.fit()
     finally:
         shutil.rmtree(tune_folder, ignore_errors=True)
-    return callback.ended == set(manifest)
 
 
 def train_on_worker(
-    config: dict[str, Any], manifest: dict[str, Pack], dataset: Dataset, folder: StudyFolder, device: str
+    config: dict[str, Any],
+    manifest: dict[str, Pack],
+    dataset: Dataset,
+    folder: StudyFolder,
+    device: str,
+    sweep_id: str,
+    checkpoint_seconds: float,
 ) -> None:
-    """Train one pack in a Ray worker, recording every epoch before reporting it.
-
-    An exception ends the pack's trials as failed, with its traceback in their records: training is deterministic, so
-    Tune starting it again would not help.
-    """
+    """Train one pack in a Ray worker, recording every epoch before reporting it."""
     prepare_processor()
-    pack, data_tags = manifest[config["pack_id"]], describe_data(dataset)
-    paths = {trial.trial_id: folder.record_path(trial.trial_id) for trial in pack.trials}
-    # Some may have ended before another worker of this pack was lost.
-    trials = [trial for trial in pack.trials if read_status(paths[trial.trial_id]) not in schema.ENDED_STATUSES]
-    tune.report({"share_done": 0.0, "trial_ids": [], "test_errors": []})
+
+    def report(news: PackNews, storage_problem: str = "") -> None:
+        tune.report(
+            {
+                "share_done": news.share_done,
+                "trial_ids": list(news.test_errors),
+                "test_errors": list(news.test_errors.values()),
+                "notices": list(news.notices),
+                "storage_problem": storage_problem,
+            }
+        )
+
+    pack = manifest[config["pack_id"]]
+    training = PackTraining(pack, dataset, folder, device, report, sweep_id, checkpoint_seconds)
     try:
-        environment = describe_environment(device) | data_tags
-        records = {
-            trial.trial_id: TrialRecord(paths[trial.trial_id], trial, pack.pack_id, environment) for trial in trials
-        }
-        for epoch, members in enumerate(train_pack(trials, dataset, device) if trials else ()):
-            for member in members:
-                records[member.trial_id].add_epoch(member)
-            tune.report(_describe_progress(members, share_done=(epoch + 1) / (pack.trials[0].epochs + 1)))
-        for record in records.values():
-            record.end(schema.STATUS_OK)
-    except Exception as error:
-        for trial in trials:
-            end_as_failed(paths[trial.trial_id], trial, pack.pack_id, data_tags, describe_error(error))
-
-
-def _describe_progress(members: list[MemberEpoch], share_done: float) -> dict[str, Any]:
-    """Return what the display shows of one epoch: test errors, where there are any, in parallel lists."""
-    errors = {member.trial_id: member.metrics[schema.TEST_ERROR] for member in members}
-    errors = {trial_id: error for trial_id, error in errors.items() if math.isfinite(error)}
-    return {"share_done": share_done, "trial_ids": list(errors), "test_errors": list(errors.values())}
+        training.run()
+    except StorageError as error:
+        # Another worker could not write either: the driver is told, and stops all of them.
+        report(PackNews(0.0, {}), storage_problem=str(error))
 
 
 class _ObserverCallback(tune.Callback):
     """Translates Tune's events on Ray trials into an observer's events on packs."""
 
     def __init__(
-        self, manifest: dict[str, Pack], folder: StudyFolder, data_tags: dict[str, str], observer: SweepObserver
+        self,
+        manifest: dict[str, Pack],
+        folder: StudyFolder,
+        data_tags: dict[str, str],
+        observer: SweepObserver,
+        sweep_id: str,
     ) -> None:
         self.manifest, self.folder, self.data_tags, self.observer = manifest, folder, data_tags, observer
+        self.sweep_id, self.storage_problem = sweep_id, ""
         self.ended: set[str] = set()
 
     def __reduce__(self) -> tuple:
@@ -224,27 +276,30 @@ class _ObserverCallback(tune.Callback):
         return tune.Callback, ()
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        if "share_done" in result:  # Tune adds a last result of its own
-            errors = dict(zip(result["trial_ids"], result["test_errors"], strict=True))
-            self.observer.pack_reported(trial.config["pack_id"], result["share_done"], errors)
+        if "share_done" not in result:  # Tune adds a last result of its own
+            return
+        if result["storage_problem"]:
+            self.storage_problem = result["storage_problem"]
+            raise StorageError(self.storage_problem)  # ends the sweep
+        for notice in result["notices"]:
+            self.observer.noticed(notice)
+        errors = dict(zip(result["trial_ids"], result["test_errors"], strict=True))
+        self.observer.pack_reported(trial.config["pack_id"], result["share_done"], errors)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._end(trial, "")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, f"the worker was lost {RESTARTS_AFTER_LOSS + 1} times; last: {trial.get_error()}")
+        self._end(trial, f"the pack's worker was lost {RESTARTS_AFTER_LOSS + 1} times; last: {trial.get_error()}")
 
     def _end(self, trial: Any, error: str) -> None:
         pack = self.manifest[trial.config["pack_id"]]
-        statuses: dict[str, str] = {}
+        paths = {member.trial_id: self.folder.record_path(member.trial_id) for member in pack.trials}
         for member in pack.trials:
-            path = self.folder.record_path(member.trial_id)
-            status = read_status(path)
-            if status is None and not error:
-                return  # not an ending: Tune announces recoveries and interruptions as completions, too
-            if status is None:
-                end_as_failed(path, member, pack.pack_id, self.data_tags, error)
-                status = schema.STATUS_FAILED
-            statuses[member.trial_id] = status
+            path = paths[member.trial_id]
+            if not has_ended(path, self.sweep_id):
+                if not error:
+                    return  # not an ending: Tune announces recoveries and interruptions as completions, too
+                end_as_failed(path, member, pack.pack_id, self.data_tags, error, self.sweep_id)
         self.ended.add(pack.pack_id)
-        self.observer.pack_ended(pack.pack_id, statuses)
+        self.observer.pack_ended(pack.pack_id, {trial_id: read_status(path) or "" for trial_id, path in paths.items()})

@@ -4,14 +4,14 @@ One JSON object per line: a start (config and environment), one line per epoch, 
 end line is there. MLflow is fed from these files, so a tracking server that is down delays and never loses.
 
 Every line carries its attempt. A worker that was given up may still be alive and write while another one trains its
-trial again; lines of another attempt than the first line's are passed over.
+trial again; lines of another attempt than the first line's are passed over. An attempt that goes on from a checkpoint
+takes over the lines up to there, in a new file that replaces the earlier one at once: every epoch is there once.
 """
 
 import dataclasses
 import json
 import os
 import secrets
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,95 +19,116 @@ from pathlib import Path
 from typing import Any
 
 from study import run_log_schema as schema
+from study.checkpoint import write_whole
+from study.study_folder import StorageError
+from study.study_folder import StudyFolder as StudyFolder
 from study.train_loop import MemberEpoch
 from study.trial_config import TrialConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class StudyFolder:
-    """Where one study keeps its records: `storage`/`name`/trials/<trial_id>.jsonl."""
-
-    storage: Path
-    name: str
-
-    @property
-    def path(self) -> Path:
-        """The folder of this study."""
-        return self.storage / self.name
-
-    def record_path(self, trial_id: str) -> Path:
-        """The record of one trial."""
-        return self.path / "trials" / f"{trial_id}.jsonl"
-
-    def make_key(self) -> str:
-        """Return random text that tells this folder from others of its name, made by the first driver that asks."""
-        path = self.path / "key"
-        if not path.exists():
-            draft = path.with_suffix(".part")
-            draft.write_text(secrets.token_hex(8) + "\n")
-            draft.replace(path)
-        return path.read_text().strip()
-
-    def create(self) -> None:
-        """Make the folders; raises ValueError when they cannot be written."""
-        try:
-            (self.path / "trials").mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path / "trials"):
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"storage: cannot write to {self.path} ({error.strerror}); choose another folder with --storage"
-            ) from None
-
-
 class TrialRecord:
-    """Writes one trial's record, from the beginning: an unfinished earlier attempt is replaced."""
+    """Writes one trial's record: from the beginning, or on from an epoch of an earlier attempt.
 
-    def __init__(self, path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str]) -> None:
-        self.path, self.ended, self.attempt = path, False, secrets.token_hex(4)
-        start = {
+    `origin` names a training from its beginning through all attempts that went on with it; `attempts` counts those and
+    the ones that began anew. `losses` is how many of this sweep's attempts were lost in a row before a checkpoint.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        trial: TrialConfig,
+        pack_id: str,
+        environment: Mapping[str, str],
+        *,
+        sweep_id: str = "",
+        resume_epoch: int = 0,
+        losses: int = 0,
+        notice: str = "",
+    ) -> None:
+        """Replace whatever is there at once by a start line and, if it goes on, by the epochs up to `resume_epoch`."""
+        self.path, self.ended, self.sweep_id, self.attempt = path, False, sweep_id, secrets.token_hex(4)
+        earlier = read_start(path) or {}
+        kept = [line for line, _ in read_lines(path)][1:] if resume_epoch else []
+        kept = [line for line in kept if line["kind"] == "epoch" and line["epoch"] <= resume_epoch]
+        self.last_time_ms = kept[-1]["time_ms"] if kept else 0
+        start: dict[str, Any] = {
             "kind": "start",
             "attempt": self.attempt,
             "trial_id": trial.trial_id,
             "name": trial.name,
             "pack_id": pack_id,
             "config": dataclasses.asdict(trial),
-            "environment": environment,
+            "environment": dict(environment),
+            "origin": earlier["origin"] if kept else self.attempt,
+            "attempts": earlier.get("attempts", 1 if earlier else 0) + 1,
+            "sweep": sweep_id,
+            "resume_epoch": resume_epoch,
+            "losses": losses,
+            "notice": notice,
+            "time_ms": earlier["time_ms"] if kept else self._now_ms(),
         }
-        _write_line(path, start, mode="w")
+        self.origin: str = start["origin"]
+        lines = [start, *({**line, "attempt": self.attempt} for line in kept)]
+        try:
+            write_whole(path, b"".join(map(_as_bytes, lines)))
+        except OSError as error:
+            raise StorageError.from_os(path, error) from None
 
     def add_epoch(self, measured: MemberEpoch) -> None:
         """Append one epoch; a diverged one ends the trial."""
         metrics = schema.finite(measured.metrics)
         epoch = {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers}
-        _write_line(self.path, {**epoch, "attempt": self.attempt})
+        self._append(epoch)
         if measured.diverged:
             self.end(schema.STATUS_DIVERGED)
 
     def end(self, status: str, error: str = "") -> None:
         """Append the end, once: a trial that has ended keeps its first ending."""
         if not self.ended:
-            _write_line(self.path, {"kind": "end", "status": status, "error": error, "attempt": self.attempt})
+            self._append({"kind": "end", "status": status, "error": error, "sweep": self.sweep_id})
             self.ended = True
 
+    def _append(self, line: dict[str, Any]) -> None:
+        _append_line(self.path, {**line, "attempt": self.attempt, "time_ms": self._now_ms()})
 
-def end_as_failed(path: Path, trial: TrialConfig, pack_id: str, environment: dict[str, str], error: str) -> None:
-    """End the record that a lost worker or an error left behind, keeping its complete lines; one that ended stays."""
+    def _now_ms(self) -> int:
+        """Return the time, which never goes back within a record, whatever the clock does."""
+        self.last_time_ms = max(self.last_time_ms, time.time_ns() // 1_000_000)
+        return self.last_time_ms
+
+
+def end_as_failed(
+    path: Path, trial: TrialConfig, pack_id: str, environment: Mapping[str, str], error: str, sweep_id: str = ""
+) -> None:
+    """End the record that a lost worker left behind, keeping its complete lines; one that ended stays."""
     lines = list(read_lines(path))
     if not lines:
-        TrialRecord(path, trial, pack_id, environment).end(schema.STATUS_FAILED, error)
+        TrialRecord(path, trial, pack_id, environment, sweep_id=sweep_id).end(schema.STATUS_FAILED, error)
     elif all(line["kind"] != "end" for line, _ in lines):
         os.truncate(path, lines[-1][1])
-        attempt = lines[0][0].get("attempt")
-        _write_line(path, {"kind": "end", "status": schema.STATUS_FAILED, "error": error, "attempt": attempt})
+        end = {"kind": "end", "status": schema.STATUS_FAILED, "error": error, "sweep": sweep_id}
+        time_ms = max(lines[-1][0]["time_ms"], time.time_ns() // 1_000_000)
+        _append_line(path, {**end, "attempt": lines[0][0].get("attempt"), "time_ms": time_ms})
 
 
-def _write_line(path: Path, line: dict[str, Any], mode: str = "a") -> None:
-    """Write one line, stamped with the time, so that it is on the disk when this returns."""
-    with path.open(mode, encoding="utf-8") as file:
-        file.write(json.dumps({**line, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _append_line(path: Path, line: dict[str, Any]) -> None:
+    """Write one line so that it is on the disk when this returns; raises StorageError when it cannot be."""
+    try:
+        with path.open("ab") as file:
+            file.write(_as_bytes(line))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError.from_os(path, error) from None
+
+
+def _as_bytes(line: dict[str, Any]) -> bytes:
+    return (json.dumps(line, allow_nan=False) + "\n").encode()
+
+
+def read_start(path: Path) -> dict[str, Any] | None:
+    """Return a record's first line; None when there is none."""
+    return next((line for line, _ in read_lines(path)), None)
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
@@ -149,12 +170,18 @@ def _parse_line(raw: bytes) -> dict[str, Any] | None:
 
 def read_status(path: Path) -> str | None:
     """Return how a trial ended, or None when it has not."""
-    return _read_end(path).get("status")
+    return read_end(path).get("status")
+
+
+def has_ended(path: Path, sweep_id: str) -> bool:
+    """Say whether nothing is left to be done for a trial in this sweep; one that failed earlier is tried again."""
+    end = read_end(path)
+    return end.get("status") in schema.ENDED_STATUSES or (bool(end) and end.get("sweep") == sweep_id)
 
 
 def read_environment(path: Path) -> dict[str, str]:
     """Return the tags that a trial was started with; empty when there is no record."""
-    return next((line["environment"] for line, _ in read_lines(path)), {})
+    return (read_start(path) or {}).get("environment", {})
 
 
 def check_same_data(study: str, earlier: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -172,10 +199,11 @@ def check_same_data(study: str, earlier: Mapping[str, str], now: Mapping[str, st
 
 def read_error(path: Path) -> str:
     """Return why a trial failed; empty when it did not."""
-    return _read_end(path).get("error", "")
+    return read_end(path).get("error", "")
 
 
-def _read_end(path: Path) -> dict[str, Any]:
+def read_end(path: Path) -> dict[str, Any]:
+    """Return a record's last line; empty when the trial has not ended."""
     return next((line for line, _ in read_lines(path) if line["kind"] == "end"), {})
 
 

@@ -117,3 +117,9 @@ def test_they_are_due_by_time_and_by_what_they_cost():
     assert not schedule.is_due()
     now[0] += 0.2
     assert schedule.is_due()
+
+
+def test_they_can_be_asked_for_after_every_epoch():
+    schedule = CheckpointSchedule(0, clock=lambda: 5.0)
+    schedule.note(started=0.0)
+    assert schedule.is_due()

@@ -10,6 +10,9 @@ from study.run_sender import RunSender
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 
 
+URI = "http://127.0.0.1:5000"
+
+
 class FakeLog:
     """Stands for the MLflow experiment: remembers what was sent, fails on demand."""
 
@@ -20,9 +23,6 @@ class FakeLog:
     def find_runs(self):
         return {}
 
-    def without_secrets(self, text):
-        return text
-
     def begin_transmission(self, trial_id):
         self.begun.append(trial_id)
         return FakeTransmission(self, trial_id)
@@ -30,7 +30,7 @@ class FakeLog:
 
 class FakeTransmission:
     def __init__(self, log, trial_id):
-        self.log, self.trial_id = log, trial_id
+        self.log, self.trial_id, self.ended, self.attempt = log, trial_id, True, "first"
 
     def advance(self):
         if self.trial_id in self.log.failing:
@@ -57,7 +57,7 @@ def wait_for(condition):
 
 def test_everything_is_sent_before_the_end():
     log = FakeLog()
-    with RunSender(log) as sender:
+    with RunSender(lambda: log, URI) as sender:
         sender.send(["a", "b"])
     assert log.sent == ["a", "b"]
     assert sender.unsent == []
@@ -67,7 +67,7 @@ def test_everything_is_sent_before_the_end():
 def test_one_bad_trial_holds_up_no_other():
     log = FakeLog()
     log.failing = {"a"}
-    with RunSender(log) as sender:
+    with RunSender(lambda: log, URI) as sender:
         sender.send(["a", "b", "c"])
     assert set(log.sent) == {"b", "c"}
     assert sender.unsent == ["a"]
@@ -76,7 +76,7 @@ def test_one_bad_trial_holds_up_no_other():
 def test_a_server_that_comes_back_gets_everything():
     log = FakeLog()
     log.failing = set("abcdefg")
-    with RunSender(log) as sender:
+    with RunSender(lambda: log, URI) as sender:
         sender.send(list("abcdefg"))
         wait_for(lambda: sender.problem is not None)
         assert sender.problem == "ConnectionError: refused"
@@ -90,7 +90,7 @@ def test_a_server_that_comes_back_gets_everything():
 def test_a_server_that_is_down_is_not_asked_for_every_trial():
     log = FakeLog()
     log.failing = {str(number) for number in range(1000)}
-    with RunSender(log) as sender:
+    with RunSender(lambda: log, URI) as sender:
         sender.send(sorted(log.failing))
     assert len(log.begun) < 20
     assert len(sender.unsent) == 1000
@@ -99,8 +99,44 @@ def test_a_server_that_is_down_is_not_asked_for_every_trial():
 def test_a_server_that_fails_at_the_very_end_is_told():
     log = FakeLog()
     log.unmarkable = {"b"}
-    with RunSender(log) as sender:
+    with RunSender(lambda: log, URI) as sender:
         sender.send(["a", "b", "c"])
     assert log.interrupted == ["a", "c"]
     assert sender.unsent == ["b"]
+    assert sender.problem == "ConnectionError: refused"
+
+
+def test_what_was_sent_is_known():
+    log = FakeLog()
+    log.failing = {"b"}
+    with RunSender(lambda: log, URI) as sender:
+        sender.send(["a", "b"])
+    assert sender.sent == {"a": "first"}
+
+
+def test_a_server_that_is_down_from_the_beginning_gets_everything_once_it_is_up():
+    log, refusals = FakeLog(), []
+
+    def open_log():
+        if len(refusals) < 3:
+            refusals.append(True)
+            raise ConnectionError("refused by http://user:secret@host")
+        return log
+
+    with RunSender(open_log, "http://user:secret@host") as sender:
+        sender.send(["a", "b"])
+        wait_for(lambda: sender.problem is not None)
+        assert sender.problem == "ConnectionError: refused by http://user:***@host"
+        wait_for(lambda: not sender.unsent)
+    assert log.sent == ["a", "b"]
+    assert sender.problem is None
+
+
+def test_a_server_that_stays_down_is_told():
+    def refuse():
+        raise ConnectionError("refused")
+
+    with RunSender(refuse, URI) as sender:
+        sender.send(["a", "b"])
+    assert sender.unsent == ["a", "b"]
     assert sender.problem == "ConnectionError: refused"

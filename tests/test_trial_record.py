@@ -5,6 +5,8 @@ import os
 import pytest
 
 from study import run_log_schema as schema
+from study import trial_record
+from study.study_folder import StorageError
 from study.train_loop import MemberEpoch
 from study.trial_record import (
     StudyFolder,
@@ -14,6 +16,7 @@ from study.trial_record import (
     read_environment,
     read_error,
     read_lines,
+    read_start,
     read_status,
 )
 
@@ -43,11 +46,11 @@ def test_a_record_reads_back_as_written(path, make_trial):
 
 def test_every_line_is_on_the_disk_when_the_call_returns(path, make_trial, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(path.read_bytes().count(b"\n")))
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.read_bytes().count(b"\n") if path.exists() else 0))
     record = TrialRecord(path, make_trial(), "pack", {})
     record.add_epoch(epoch(0))
     record.end(schema.STATUS_OK)
-    assert synced == [1, 2, 3]
+    assert synced == [0, 1, 2, 3]  # the file, its name in the folder, and every line
 
 
 def test_divergence_ends_a_trial_and_leaves_out_what_is_not_finite(path, make_trial):
@@ -70,6 +73,62 @@ def test_a_cut_off_line_is_left_out_at_every_byte(path, make_trial):
         complete = [json.loads(line) for line in content[:length].split(b"\n")[:-1]]
         assert [line for line, _ in read_lines(path)] == complete
         assert read_status(path) is None
+
+
+def numbers(path):
+    return [(line["epoch"], line["metrics"], line["layers"]) for line, _ in read_lines(path) if line["kind"] == "epoch"]
+
+
+def test_a_resumed_attempt_takes_over_what_lies_before_its_checkpoint(path, make_trial):
+    first = TrialRecord(path, make_trial(), "pack", {"device": "cpu"})
+    for number in range(4):
+        first.add_epoch(epoch(number))
+    before, times = numbers(path), [line["time_ms"] for line, _ in read_lines(path)]
+    second = TrialRecord(path, make_trial(), "other", {"device": "cpu"}, resume_epoch=2)
+    assert numbers(path) == before[:3]
+    assert [line["time_ms"] for line, _ in read_lines(path)] == times[:4]
+    first.add_epoch(epoch(4))  # a worker that was given up
+    first.end(schema.STATUS_OK)
+    assert read_status(path) is None
+    second.add_epoch(epoch(3))
+    second.end(schema.STATUS_OK)
+    assert numbers(path) == before
+    start = read_start(path)
+    assert (start["attempts"], start["resume_epoch"], start["pack_id"]) == (2, 2, "other")
+    assert second.origin == start["origin"] == first.origin != second.attempt
+    assert TrialRecord(path, make_trial(), "pack", {}).origin not in (first.origin, second.origin)
+
+
+def test_times_of_a_whole_record_never_go_back(path, make_trial, monkeypatch):
+    clock = [5_000_000_000]
+    monkeypatch.setattr(trial_record.time, "time_ns", lambda: clock[0])
+    record = TrialRecord(path, make_trial(), "pack", {})
+    for number, seconds in enumerate((7, 1, 3, 9)):
+        clock[0] = seconds * 1_000_000_000
+        record.add_epoch(epoch(number))
+    clock[0] = 0
+    TrialRecord(path, make_trial(), "pack", {}, resume_epoch=3).add_epoch(epoch(4))
+    assert [line["time_ms"] for line, _ in read_lines(path)] == [5000, 7000, 7000, 7000, 9000, 9000]
+
+
+@pytest.mark.parametrize("call", ["begin", "epoch", "end"])
+def test_a_full_disk_is_one_line_and_loses_nothing_that_was_complete(path, make_trial, monkeypatch, call):
+    record = TrialRecord(path, make_trial(), "pack", {})
+    record.add_epoch(epoch(0))
+    before = [line for line, _ in read_lines(path)]
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    actions = {
+        "begin": lambda: TrialRecord(path, make_trial(), "pack", {}),
+        "epoch": lambda: record.add_epoch(epoch(1)),
+        "end": lambda: record.end(schema.STATUS_OK),
+    }
+    with pytest.raises(StorageError, match=r"storage: cannot write .*abc.jsonl \(No space left on device\); make room"):
+        actions[call]()
+    assert [line for line, _ in read_lines(path)][:2] == before
 
 
 def test_reading_goes_on_from_an_offset(path, make_trial):
@@ -126,7 +185,7 @@ def test_records_from_before_attempts_were_told_apart_are_read(path, make_trial)
     path.write_text(path.read_text().replace(f', "attempt": "{record.attempt}"', "").replace(
         f'"attempt": "{record.attempt}", ', ""
     ))  # fmt: skip
-    assert "attempt" not in path.read_text()
+    assert '"attempt":' not in path.read_text()
     assert [line["kind"] for line, _ in read_lines(path)] == ["start", "epoch", "end"]
 
 

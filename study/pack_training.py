@@ -1,0 +1,255 @@
+"""One pack in a worker → the records and checkpoints of its trials, whatever happens to single members.
+
+Needs neither ray nor mlflow. A trial goes on from its checkpoint where there is one that fits. When training together
+raises, the pack is halved, down to the member whose fault it is; the others finish. When the worker itself was lost
+again and again, its trials go on one by one, so that the one that kills workers is found and the others finish.
+"""
+
+import dataclasses
+import gc
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from study import run_log_schema as schema
+from study.checkpoint import Checkpoint, CheckpointSchedule, read_checkpoint, write_checkpoint
+from study.datasets import Dataset
+from study.environment import describe_data, describe_environment
+from study.packing import Pack
+from study.study_folder import StorageError, StudyFolder
+from study.train_loop import MemberEpoch, train_pack
+from study.trial_config import TrialConfig
+from study.trial_record import (
+    TrialRecord,
+    describe_error,
+    end_as_failed,
+    has_ended,
+    read_end,
+    read_lines,
+    read_start,
+)
+
+LOSSES_BEFORE_ALONE = 2
+"""After so many lost workers in a row, without a checkpoint between them, a trial is trained alone."""
+LOSSES_BEFORE_FAILED = 3
+"""After so many it is failed: the last of them it had a worker for itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PackNews:
+    """What a pack tells while it trains: its share of epochs done, newest test errors by trial_id, and notices."""
+
+    share_done: float
+    test_errors: Mapping[str, float]
+    notices: Sequence[str] = ()
+
+
+class PackTraining:
+    """Trains the trials of a pack that have not ended yet, telling `report` after every epoch."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        dataset: Dataset,
+        folder: StudyFolder,
+        device: str,
+        report: Callable[[PackNews], None],
+        sweep_id: str,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.pack, self.dataset, self.folder, self.device = pack, dataset, folder, device
+        self.report, self.sweep_id = report, sweep_id
+        self.schedule = CheckpointSchedule(checkpoint_seconds)
+        self.epochs_done = {trial.trial_id: 0 for trial in pack.trials}
+        self.environment: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Train; on return every trial has ended. Raises StorageError when records cannot be written."""
+        remaining = []
+        for trial in self.pack.trials:
+            # Some may have ended before another worker of this pack was lost.
+            if has_ended(self.folder.record_path(trial.trial_id), self.sweep_id):
+                self.epochs_done[trial.trial_id] = trial.epochs + 1
+            else:
+                remaining.append(trial)
+        self._tell()
+        try:
+            self.environment = describe_environment(self.device) | describe_data(self.dataset)
+        except Exception as error:
+            for trial in remaining:
+                self._end_as_failed(trial, describe_error(error))
+            return
+        self._train_all(remaining)
+
+    def _train_all(self, trials: Sequence[TrialConfig]) -> None:
+        """Train trials in as few groups as their checkpoints and earlier losses allow."""
+        groups: dict[tuple[int, int], list[_Beginning]] = defaultdict(list)
+        for number, trial in enumerate(trials):
+            beginning = self._find_beginning(trial)
+            if beginning.notice:
+                self._tell(notices=[beginning.notice])
+            if beginning.losses >= LOSSES_BEFORE_FAILED:
+                self._end_as_failed(trial, f"the worker was lost {beginning.losses} times while it trained this trial")
+                continue
+            alone = number + 1 if beginning.losses >= LOSSES_BEFORE_ALONE else 0
+            groups[beginning.epoch, alone].append(beginning)
+        for key in sorted(groups):
+            self._train_together(groups.pop(key))
+
+    def _find_beginning(self, trial: TrialConfig) -> "_Beginning":
+        """Look where a trial can go on, and how often its worker was lost since it last got further."""
+        path = self.folder.record_path(trial.trial_id)
+        start = read_start(path)
+        if start is None:
+            return _Beginning(trial)
+        checkpoint, notice = None, ""
+        try:
+            checkpoint = self._load_checkpoint(trial)
+        except ValueError as error:
+            notice = f"{trial.name} begins again: {error}"
+        epoch = 0 if checkpoint is None else checkpoint.epoch
+        lost = start.get("sweep") == self.sweep_id and not read_end(path) and epoch <= start["resume_epoch"]
+        return _Beginning(trial, checkpoint, start["losses"] + 1 if lost else 0, notice)
+
+    def _load_checkpoint(self, trial: TrialConfig) -> Checkpoint | None:
+        """Return a checkpoint that continues the trial's record; raises ValueError, in one line, when it does not."""
+        path = self.folder.record_path(trial.trial_id)
+        lines = [line for line, _ in read_lines(path)]
+        checkpoint = read_checkpoint(
+            self.folder.checkpoint_path(trial.trial_id), trial.trial_id, lines[0].get("origin", "")
+        )
+        if checkpoint is None:
+            return None
+        changed = {
+            name for name in self.environment if lines[0]["environment"].get(name) != self.environment[name]
+        }  # what a run says about its origin must hold for all of its epochs
+        if changed:
+            raise ValueError(f"checkpoint: made with another {', '.join(sorted(changed))}")
+        recorded = [line["epoch"] for line in lines if line["kind"] == "epoch"]
+        if recorded[: checkpoint.epoch + 1] != list(range(checkpoint.epoch + 1)):
+            raise ValueError(f"checkpoint: of epoch {checkpoint.epoch}, and epochs are missing from the record")
+        return checkpoint
+
+    def _train_together(self, beginnings: "list[_Beginning]") -> None:
+        """Train trials as one pack; when that raises, the halves go on by themselves."""
+        trials = [beginning.trial for beginning in beginnings]
+        records: dict[str, TrialRecord] = {}
+        error = self._train_group(beginnings, records)
+        if error is None:
+            return
+        unfinished = [trial for trial in trials if trial.trial_id not in records or not records[trial.trial_id].ended]
+        if len(unfinished) == 1:
+            self._end_as_failed(unfinished[0], error, records.get(unfinished[0].trial_id))
+            return
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        middle = len(unfinished) // 2
+        for half in (unfinished[:middle], unfinished[middle:]):
+            if half:
+                self._train_all(half)
+
+    def _train_group(self, beginnings: "list[_Beginning]", records: dict[str, TrialRecord]) -> str | None:
+        """Train, record and checkpoint one group; return None, or the traceback of what ended it.
+
+        Empties `beginnings`, whose states are large, once they are on the device.
+        """
+        trials = [beginning.trial for beginning in beginnings]
+        try:
+            for beginning in beginnings:
+                records[beginning.trial.trial_id] = self._begin_record(beginning)
+            states = {b.trial.trial_id: b.checkpoint.state for b in beginnings if b.checkpoint is not None}
+            epochs = train_pack(trials, self.dataset, self.device, resume_from=states or None)
+            for members in epochs:
+                states.clear()
+                beginnings.clear()
+                self._record_epoch(members, records)
+            for trial in trials:
+                records[trial.trial_id].end(schema.STATUS_OK)
+                self._note_end(trial)
+        except StorageError:
+            raise
+        except torch.AcceleratorError:
+            # A kernel failed, and the device no longer works for this process, which is as good as lost. (Running out
+            # of the device's memory is another error, and leaves it in order.)
+            raise
+        except Exception as error:
+            return describe_error(error)
+        return None
+
+    def _begin_record(self, beginning: "_Beginning") -> TrialRecord:
+        trial = beginning.trial
+        if not beginning.epoch:
+            self.folder.checkpoint_path(trial.trial_id).unlink(missing_ok=True)
+        self.epochs_done[trial.trial_id] = beginning.epoch
+        return TrialRecord(
+            self.folder.record_path(trial.trial_id),
+            trial,
+            self.pack.pack_id,
+            self.environment,
+            sweep_id=self.sweep_id,
+            resume_epoch=beginning.epoch,
+            losses=beginning.losses,
+            notice=beginning.notice,
+        )
+
+    def _record_epoch(self, members: Sequence[MemberEpoch], records: Mapping[str, TrialRecord]) -> None:
+        by_id = {trial.trial_id: trial for trial in self.pack.trials}
+        for member in members:
+            records[member.trial_id].add_epoch(member)
+            self.epochs_done[member.trial_id] = member.epoch + 1
+            if member.diverged:
+                self._note_end(by_id[member.trial_id])
+        if 0 < members[0].epoch < self.pack.trials[0].epochs and self.schedule.is_due():
+            self._write_checkpoints([member for member in members if not member.diverged], records)
+        self._tell(members)
+
+    def _write_checkpoints(self, members: Sequence[MemberEpoch], records: Mapping[str, TrialRecord]) -> None:
+        started = time.monotonic()
+        for member in members:
+            path = self.folder.checkpoint_path(member.trial_id)
+            origin = records[member.trial_id].origin
+            try:
+                write_checkpoint(path, Checkpoint(member.trial_id, origin, member.epoch, member.take_state()))
+            except OSError as error:
+                raise StorageError.from_os(path, error) from None
+        self.schedule.note(started)
+
+    def _end_as_failed(self, trial: TrialConfig, error: str, record: TrialRecord | None = None) -> None:
+        """Keep what was measured and why it ended; its checkpoint stays for whoever runs it again."""
+        if record is not None:
+            record.end(schema.STATUS_FAILED, error)
+        else:
+            path = self.folder.record_path(trial.trial_id)
+            environment = self.environment or describe_data(self.dataset)
+            end_as_failed(path, trial, self.pack.pack_id, environment, error, self.sweep_id)
+        self.epochs_done[trial.trial_id] = trial.epochs + 1
+        self._tell()
+
+    def _note_end(self, trial: TrialConfig) -> None:
+        self.epochs_done[trial.trial_id] = trial.epochs + 1
+        self.folder.checkpoint_path(trial.trial_id).unlink(missing_ok=True)
+
+    def _tell(self, members: Sequence[MemberEpoch] = (), notices: Sequence[str] = ()) -> None:
+        share = sum(self.epochs_done.values()) / (len(self.pack.trials) * (self.pack.trials[0].epochs + 1))
+        errors = {member.trial_id: member.metrics[schema.TEST_ERROR] for member in members}
+        finite = {trial_id: error for trial_id, error in errors.items() if math.isfinite(error)}
+        self.report(PackNews(share, finite, tuple(notices)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Beginning:
+    """Where a trial begins or goes on."""
+
+    trial: TrialConfig
+    checkpoint: Checkpoint | None = None
+    losses: int = 0
+    notice: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return 0 if self.checkpoint is None else self.checkpoint.epoch

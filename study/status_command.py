@@ -1,0 +1,159 @@
+"""A study's name → where its trials stand, read from its records alone; needs neither Ray nor MLflow nor the space."""
+
+import collections
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from study import run_log_schema as schema
+from study.ledgers import read_planned, read_sent
+from study.progress import format_duration
+from study.study_folder import StudyFolder
+from study.trial_record import read_lines
+
+UNFINISHED, NOT_BEGUN = "unfinished", "not begun"
+SHOWN = 10
+"""Unfinished and failed trials that are named one by one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialState:
+    """Where one trial stands; `status` is an ending, UNFINISHED or NOT_BEGUN."""
+
+    trial_id: str
+    name: str
+    status: str
+    epochs: int
+    epochs_done: int = 0
+    attempts: int = 0
+    attempt: str = ""
+    last_news_ms: int = 0
+    notice: str = ""
+    error: str = ""
+
+
+def show_status(storage: Path, name: str, as_json: bool, console: Console) -> int:
+    """Print the status of a study; raises ValueError when there is none of that name."""
+    folder = find_study(storage, name)
+    states, running, sent = read_states(folder), is_running(folder), read_sent(folder)
+    if as_json:
+        print(json.dumps(_describe(states, running, sent), indent=2))
+    else:
+        _print(folder, states, running, sent, console)
+    return 0
+
+
+def find_study(storage: Path, name: str) -> StudyFolder:
+    """Return the folder of a study; raises ValueError when there is none of that name in the storage."""
+    folder = StudyFolder(storage.resolve(), schema.check_study_name(name))
+    if not (folder.path / "trials").is_dir():
+        raise ValueError(f"name: no study {name!r} in {folder.storage}; give another name, or its --storage")
+    return folder
+
+
+def read_states(folder: StudyFolder) -> list[TrialState]:
+    """Return where every trial stands that was planned or has a record."""
+    planned = read_planned(folder)
+    recorded = {path.stem for path in (folder.path / "trials").glob("*.jsonl")}
+    return [
+        _read_state(folder.record_path(trial_id), trial_id, planned.get(trial_id))
+        for trial_id in [*planned, *sorted(recorded - set(planned))]
+    ]
+
+
+def _read_state(path: Path, trial_id: str, planned: Mapping[str, Any] | None) -> TrialState:
+    start: dict[str, Any] = {}
+    last: dict[str, Any] = {}
+    epochs_done = 0
+    for last, _ in read_lines(path):
+        start = start or last
+        if last["kind"] == "epoch":
+            epochs_done = last["epoch"]
+    about = start or planned
+    if not about:
+        return TrialState(trial_id, "(its record cannot be read)", NOT_BEGUN, 0)
+    return TrialState(
+        trial_id=trial_id,
+        name=about["name"],
+        status=last.get("status", UNFINISHED) if start else NOT_BEGUN,
+        epochs=about["config"]["epochs"],
+        epochs_done=epochs_done,
+        attempts=start.get("attempts", 1) if start else 0,
+        attempt=start.get("attempt", ""),
+        last_news_ms=last.get("time_ms", 0),
+        notice=start.get("notice", ""),
+        error=last.get("error", ""),
+    )
+
+
+def is_running(folder: StudyFolder) -> bool:
+    """Say whether a driver holds the study, as far as this machine can see."""
+    try:
+        FileLock(folder.driver_lock).acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):  # no locks, or no right to take one
+        return (folder.path / "driver").exists()
+    return False
+
+
+def _describe(states: list[TrialState], running: bool, sent: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    counts = collections.Counter(state.status for state in states)
+    return {
+        "running": running,
+        "trials": len(states),
+        "by_status": {status: counts[status] for status in _statuses()},
+        "epochs_done": sum(state.epochs_done for state in states),
+        "epochs": sum(state.epochs for state in states),
+        "attempts_lost": sum(max(state.attempts - 1, 0) for state in states),
+        "unsent": {store: len(_unsent(states, attempts)) for store, attempts in sent.items()},
+        "unfinished": [dataclasses.asdict(state) for state in states if state.status == UNFINISHED],
+        "failed": [dataclasses.asdict(state) for state in states if state.status == schema.STATUS_FAILED],
+    }
+
+
+def _print(
+    folder: StudyFolder,
+    states: list[TrialState],
+    running: bool,
+    sent: Mapping[str, Mapping[str, str]],
+    console: Console,
+) -> None:
+    facts = _describe(states, running, sent)
+    console.print(
+        f"Study {folder.name} in {folder.storage}: {'being run' if running else 'not being run'}.",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    table = Table("trials", *_statuses(), "epochs done", "attempts lost")
+    by_status = [str(count) for count in facts["by_status"].values()]
+    epochs = f"{facts['epochs_done']} of {facts['epochs']}"
+    table.add_row(str(len(states)), *by_status, epochs, str(facts["attempts_lost"]))
+    console.print(table)
+    for state in [state for state in states if state.status == UNFINISHED][:SHOWN]:
+        age = format_duration(max(time.time() - state.last_news_ms / 1000, 0))
+        text = f"unfinished: {state.name}: epoch {state.epochs_done} of {state.epochs}, last news {age} ago"
+        console.print(text + (f"; {state.notice}" if state.notice else ""), highlight=False, markup=False)
+    for state in [state for state in states if state.status == schema.STATUS_FAILED][:SHOWN]:
+        reason = state.error.strip().rpartition("\n")[2]
+        console.print(f"failed: {state.name}: {reason}", highlight=False, markup=False)
+    for store, unsent in facts["unsent"].items():
+        todo = f"{unsent} wait for: python -m study sync {folder.name}" if unsent else "all of them"
+        console.print(f"Ended trials sent to {store}: {todo}", highlight=False, markup=False, soft_wrap=True)
+    if not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
+        console.print(f"Nothing was sent to MLflow yet: python -m study sync {folder.name}", highlight=False)
+
+
+def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:
+    ended = [state for state in states if state.status not in (UNFINISHED, NOT_BEGUN)]
+    return [state.trial_id for state in ended if attempts.get(state.trial_id) != state.attempt]
+
+
+def _statuses() -> tuple[str, ...]:
+    return (*schema.ENDED_STATUSES, schema.STATUS_FAILED, UNFINISHED, NOT_BEGUN)

@@ -1,0 +1,89 @@
+"""A storage and a study's name → the places of its records, checkpoints and locks."""
+
+import dataclasses
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+CHECKPOINT_SECONDS = 10.0
+"""Training time between two checkpoints of a pack, at least."""
+FILE_SYSTEM_ROOM = 1 << 20
+"""Bytes that a study must be able to write, at least: a few records' lines, and what file systems need beside them."""
+
+
+class StorageError(Exception):
+    """The storage of a study cannot be written any more: one line that says why and what to do."""
+
+    @classmethod
+    def from_os(cls, path: Path, error: OSError) -> "StorageError":
+        """Say which file could not be written, and why."""
+        return cls(f"storage: cannot write {path} ({error.strerror}); make room or mend it")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFolder:
+    """Where one study keeps its records: `storage`/`name`/trials/<trial_id>.jsonl."""
+
+    storage: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The folder of this study."""
+        return self.storage / self.name
+
+    @property
+    def driver_lock(self) -> Path:
+        """Held by the one driver that runs this study, or sends its records."""
+        return self.path / ".driver.lock"
+
+    def record_path(self, trial_id: str) -> Path:
+        """The record of one trial."""
+        return self.path / "trials" / f"{trial_id}.jsonl"
+
+    def checkpoint_path(self, trial_id: str) -> Path:
+        """The checkpoint of one trial that has not ended."""
+        return self.path / "checkpoints" / f"{trial_id}.checkpoint"
+
+    def make_key(self) -> str:
+        """Return random text that tells this folder from others of its name, made by the first driver that asks."""
+        path = self.path / "key"
+        if not path.exists():
+            draft = path.with_suffix(".part")
+            draft.write_text(secrets.token_hex(8) + "\n")
+            draft.replace(path)
+        return path.read_text().strip()
+
+    def create(self) -> None:
+        """Make the folders; raises ValueError when they cannot be written."""
+        try:
+            for kind in ("trials", "checkpoints"):
+                (self.path / kind).mkdir(parents=True, exist_ok=True)
+            self._try_to_write()
+        except OSError as error:
+            raise ValueError(
+                f"storage: cannot write to {self.path} ({error.strerror}); choose another folder with --storage"
+            ) from None
+
+    def check_room(self) -> None:
+        """Raise StorageError when nothing more can be written here."""
+        try:
+            self._try_to_write()
+        except OSError as error:
+            raise StorageError.from_os(self.path, error) from None
+
+    def remove_leftovers(self, ended: set[str]) -> None:
+        """Delete what killed processes left behind: unfinished drafts, and checkpoints of trials that have `ended`."""
+        for kind in ("trials", "checkpoints"):
+            for path in (self.path / kind).glob("*.part"):
+                path.unlink(missing_ok=True)
+        for path in (self.path / "checkpoints").glob("*.checkpoint"):
+            if path.stem in ended:
+                path.unlink(missing_ok=True)
+
+    def _try_to_write(self) -> None:
+        with tempfile.TemporaryFile(dir=self.path / "trials") as file:
+            file.write(bytes(FILE_SYSTEM_ROOM))
+            file.flush()
+            os.fsync(file.fileno())

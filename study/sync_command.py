@@ -1,0 +1,53 @@
+"""A study's name → all of its records sent to MLflow; what is there already stays as it is."""
+
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from study import run_log_schema as schema
+from study.driver import hold_study
+from study.ledgers import note_sent
+from study.run_log import Connection, check_tracking
+from study.run_sender import RunSender
+from study.status_command import find_study
+from study.trial_record import read_start
+
+SOME_UNSENT = 1
+
+
+def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Console) -> int:
+    """Send what MLflow lacks of a study's records; returns the exit status.
+
+    A trial whose run holds its whole record is left alone; any other run of it is replaced. Sending twice changes
+    nothing. A study that is being run sends by itself, and is refused here.
+
+    Raises:
+        ValueError: there is no such study or no record in it, or the store cannot be used for it.
+    """
+    folder = find_study(storage, name)
+    tracking_uri = tracking_uri or schema.default_tracking_uri(storage)
+    with FileLock(folder.storage / ".tracking.lock"):
+        check_tracking(tracking_uri)
+    with hold_study(folder):
+        starts = {path.stem: read_start(path) for path in sorted((folder.path / "trials").glob("*.jsonl"))}
+        readable = {trial_id: start for trial_id, start in starts.items() if start is not None}
+        data = [_data_tags(start["environment"]) for start in readable.values()]
+        data_tags = next((tags for tags in data if schema.TAG_DATA_CHECKSUM in tags), None)
+        if data_tags is None:
+            raise ValueError(f"name: study {name!r} has no records yet; run it first")
+        epochs = max(start["config"]["epochs"] for start in readable.values())
+        connection = Connection(tracking_uri, folder, data_tags, epochs)
+        with console.status("Sending …"), RunSender(connection.open, tracking_uri) as sender:
+            sender.send(list(readable))
+        shown = schema.without_secrets(tracking_uri, tracking_uri)
+        note_sent(folder, shown, sender.sent)
+    console.print(f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}")
+    if sender.unsent:
+        console.print(f"The rest could not be sent ({sender.problem}).", style="yellow", markup=False)
+    return SOME_UNSENT if sender.unsent else 0
+
+
+def _data_tags(environment: dict[str, str]) -> dict[str, str]:
+    names = (schema.TAG_DATA, schema.TAG_DATA_CHECKSUM, schema.TAG_CHANCE_ERROR)
+    return {name: environment[name] for name in names if name in environment}

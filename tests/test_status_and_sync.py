@@ -1,0 +1,195 @@
+"""`status` reads records alone; `sync` sends them, once, whatever was lost on the way."""
+
+import json
+import threading
+from pathlib import Path
+
+import mlflow
+import pytest
+from filelock import FileLock
+
+from study import run_log_schema as schema
+from study import trial_record
+from study.__main__ import main
+from study.ledgers import note_planned, note_sent, read_planned, read_sent
+from study.status_command import is_running, read_states
+from study.train_loop import MemberEpoch
+from study.trial_record import StudyFolder, TrialRecord
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
+DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = StudyFolder(tmp_path / "studies", "some")
+    folder.create()
+    return folder
+
+
+def write_record(folder, trial, status=schema.STATUS_OK, epochs=3, error=""):
+    record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", DATA)
+    for epoch in range(epochs):
+        rows = [(epoch, float(epoch), layer, 1.0, 0.1, None, None, None) for layer in range(3)]
+        record.add_epoch(MemberEpoch(trial.trial_id, epoch, {schema.TRAIN_ERROR: 0.5}, rows, False))
+    if status is not None:
+        record.end(status, error)
+    return record
+
+
+@pytest.fixture
+def trials(folder, make_trial):
+    """One trial in every state: ok, diverged, failed, unfinished, not begun."""
+    trials = [make_trial(seed=seed) for seed in range(5)]
+    note_planned(folder, trials)
+    write_record(folder, trials[0])
+    write_record(folder, trials[1], schema.STATUS_DIVERGED, epochs=2)
+    write_record(folder, trials[2], schema.STATUS_FAILED, epochs=1, error="Traceback …\nValueError: its own fault")
+    write_record(folder, trials[3], None, epochs=2)
+    return trials
+
+
+def status(capsys):
+    assert main(["status", "some", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_status_counts_every_trial_once(folder, trials, capsys):
+    facts = status(capsys)
+    assert facts["trials"] == 5
+    assert facts["by_status"] == {"ok": 1, "diverged": 1, "failed": 1, "unfinished": 1, "not begun": 1}
+    assert (facts["epochs_done"], facts["epochs"]) == (2 + 1 + 0 + 1, 10)
+    assert [trial["trial_id"] for trial in facts["unfinished"]] == [trials[3].trial_id]
+    assert facts["running"] is False
+    assert facts["attempts_lost"] == 0
+    write_record(folder, trials[3], None)
+    assert status(capsys)["attempts_lost"] == 1
+    assert main(["status", "some"]) == 0
+    output = capsys.readouterr().out
+    assert "not being run" in output
+    assert f"unfinished: {trials[3].name}: epoch 2 of 2" in output
+    assert f"failed: {trials[2].name}: ValueError: its own fault" in output
+
+
+def test_status_of_records_without_a_plan_and_of_damaged_ones(folder, trials, capsys):
+    (folder.path / "plan.jsonl").unlink()
+    assert status(capsys)["by_status"] == {"ok": 1, "diverged": 1, "failed": 1, "unfinished": 1, "not begun": 0}
+    folder.record_path(trials[0].trial_id).write_text("{")
+    assert status(capsys)["by_status"]["not begun"] == 1
+
+
+def test_status_says_whether_a_driver_is_at_work(folder, trials, capsys):
+    with FileLock(folder.driver_lock):
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(is_running(folder)))
+        thread.start()
+        thread.join()
+        assert seen == [True]
+        assert status(capsys)["running"] is True
+    assert not is_running(folder)
+
+
+@pytest.mark.parametrize("command", ["status", "sync"])
+@pytest.mark.parametrize(("name", "message"), [("none", "no study 'none'"), ("../some", "name: '../some' is unusable")])
+def test_studies_that_do_not_exist(folder, capsys, command, name, message):
+    assert main([command, name]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def uri():
+    return f"sqlite:///{Path.cwd()}/mlflow.db"
+
+
+def runs():
+    client = mlflow.MlflowClient(uri())
+    return client.search_runs([client.get_experiment_by_name("some").experiment_id])
+
+
+def test_sync_sends_everything_once(folder, trials, capsys):
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    assert "4 of 4 records are in MLflow" in capsys.readouterr().out
+    first = {run.data.tags["trial_id"]: run for run in runs()}
+    assert len(runs()) == len(first) == 4
+    assert [first[trial.trial_id].info.status for trial in trials[:4]] == ["FINISHED", "FINISHED", "FAILED", "KILLED"]
+    assert "its own fault" in first[trials[2].trial_id].data.tags[schema.TAG_ERROR]
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    again = {run.data.tags["trial_id"]: run for run in runs()}
+    for trial in trials[:3]:
+        assert again[trial.trial_id].info.run_id == first[trial.trial_id].info.run_id
+    assert len(runs()) == 4
+    capsys.readouterr()
+    assert status(capsys)["unsent"] == {uri(): 0}
+
+
+def test_a_trial_that_went_on_is_sent_anew_and_others_stay(folder, trials, capsys):
+    main(["sync", "some", "--tracking-uri", uri()])
+    before = {run.data.tags["trial_id"]: run.info.run_id for run in runs()}
+    write_record(folder, trials[2])
+    write_record(folder, trials[3])
+    capsys.readouterr()
+    assert status(capsys)["unsent"] == {uri(): 2}
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    after = {run.data.tags["trial_id"]: run for run in runs()}
+    assert len(runs()) == 4
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert after[trials[0].trial_id].info.run_id == before[trials[0].trial_id]
+    assert after[trials[2].trial_id].info.run_id != before[trials[2].trial_id]
+
+
+def test_a_study_that_is_being_run_is_not_sent_by_another(folder, trials, capsys):
+    with FileLock(folder.driver_lock):
+        (folder.path / "driver").write_text("process 7 on host-b\n")
+        assert main(["sync", "some", "--tracking-uri", uri()]) == 2
+    assert "study 'some' is being run by process 7 on host-b" in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks_is_one_line(folder, trials, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    from study import driver
+
+    monkeypatch.setattr(driver.FileLock, "acquire", refuse)
+    monkeypatch.setattr("study.sync_command.FileLock", lambda _: threading.Lock())
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 2
+    assert "is on a file system without locks" in capsys.readouterr().err
+
+
+def test_ledgers_pass_over_lines_that_a_crash_cut_off(folder, make_trial):
+    trials = [make_trial(seed=seed) for seed in range(3)]
+    note_planned(folder, trials[:2])
+    path = folder.path / "plan.jsonl"
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        note_planned(folder, trials)
+        assert list(read_planned(folder)) == [trial.trial_id for trial in trials] or length > 0
+        assert set(read_planned(folder)) == {trial.trial_id for trial in trials}
+    note_sent(folder, "there", {"a": "first"})
+    with (folder.path / "sent.jsonl").open("a") as file:
+        file.write('{"store": "th')
+    note_sent(folder, "there", {"a": "second", "b": "first"})
+    assert read_sent(folder) == {"there": {"a": "second", "b": "first"}}
+
+
+def test_time_in_mlflow_never_goes_back(folder, make_trial, monkeypatch):
+    clock = iter([9, 5, 7, 1, 8, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_record.time, "time_ns", lambda: next(clock) * 10**9)
+        write_record(folder, make_trial())
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    (run,) = runs()
+    points = mlflow.MlflowClient(uri()).get_metric_history(run.info.run_id, schema.TRAIN_ERROR)
+    times = [point.timestamp for point in sorted(points, key=lambda point: point.step)]
+    assert times == [9000, 9000, 9000]
+    assert run.info.start_time <= times[0]
+    assert run.info.end_time >= times[-1]
+
+
+def test_states_are_read_in_the_order_of_the_plan(folder, trials):
+    assert [state.trial_id for state in read_states(folder)] == [trial.trial_id for trial in trials]
+    assert Path(folder.path / "plan.jsonl").read_bytes().count(b"\n") == 5
