@@ -6,7 +6,7 @@ UI_PORT ?= 5000
 READY := .venv/ready
 RUN := .venv/bin/python -m
 
-.PHONY: help study report gsc-atlas ui test test-slow check clean
+.PHONY: help study report gsc-atlas ui test test-slow test-faults check clean
 
 study: $(READY)  ## run the demo study end to end; prints where to look
 	@$(RUN) study run demo; status=$$?; \
@@ -28,7 +28,10 @@ test: $(READY)  ## the whole suite
 	$(RUN) pytest -m "not slow"
 
 test-slow: $(READY)  ## what takes longer than the suite may
-	$(RUN) pytest -m slow
+	$(RUN) pytest -m slow --ignore tests/faults
+
+test-faults: $(READY)  ## kill drivers, workers, nodes and servers, fill disks; about half an hour (PostgreSQL: as root)
+	$(RUN) pytest -m slow -s tests/faults
 
 check: $(READY)  ## format, lint, types, import directions
 	.venv/bin/ruff format --check .

@@ -10,13 +10,14 @@ import multiprocessing
 import pickle
 import tarfile
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from study import image_sources
+from study import datasets, image_sources
 from study.datasets import check_sizes, load_dataset, make_device_split, resolve_auto, stratified_order
 
 
@@ -95,6 +96,22 @@ def test_the_cache_is_used_and_a_damaged_one_made_again(tmp_path, monkeypatch):
         assert load_dataset("synthetic:100", tmp_path).checksum == first.checksum
     assert len(decoded) == 5
     assert [path.name for path in (tmp_path / "cache").glob("*.part")] == []
+
+
+def test_a_cache_damaged_in_any_part_is_refused(tmp_path):
+    whole = load_dataset("synthetic:50", tmp_path).checksum
+    (cache,) = (tmp_path / "cache").glob("*.npz")
+    content = cache.read_bytes()
+    with zipfile.ZipFile(cache) as parts:
+        begins = [part.header_offset for part in parts.infolist()] + [len(content) - 300]
+    places = [begin + offset for begin in begins for offset in range(0, 150, 3)]
+    for place in places:
+        cache.write_bytes(content[:place])
+        assert datasets._read_cache(cache) is None
+        for flip in (1, 255):
+            cache.write_bytes(content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :])
+            read = datasets._read_cache(cache)
+            assert read is None or read[1][:16] == whole
 
 
 def test_a_changed_tree_is_read_again(tmp_path):

@@ -21,13 +21,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folder):
-    started = time.monotonic()
-    studies.finish(studies.start(folder, "study", "--name", "undisturbed", "--max-pack", "3"))
-    print(f"\nundisturbed: {time.monotonic() - started:.0f} s")
-    place = studies.study_folder(folder, "undisturbed")
+def timed(folder):
+    """The numbers of an undisturbed study, and the seconds until its first epochs were recorded."""
+    place, started = studies.study_folder(folder, "undisturbed"), time.monotonic()
+    driver = studies.start(folder, "study", "--name", "undisturbed", "--max-pack", "3")
+    studies.wait_for(lambda: studies.epochs_recorded(place) > 3, 300)
+    first = time.monotonic() - started
+    studies.finish(driver)
+    print(f"\nundisturbed: first epochs after {first:.0f} s, all done after {time.monotonic() - started:.0f} s")
     studies.expect_whole(place, studies.store(folder), TRIALS)
-    return studies.numbers(place)
+    return studies.numbers(place), first
+
+
+@pytest.fixture
+def undisturbed(timed):
+    return timed[0]
 
 
 def conclude(folder, name, undisturbed, kills, started):
@@ -42,12 +50,13 @@ def conclude(folder, name, undisturbed, kills, started):
     )
 
 
-def test_driver_killed_at_20_random_moments(folder, undisturbed):
+def test_driver_killed_at_20_random_moments(folder, timed):
+    undisturbed, first = timed
     moments, kills, leftovers, started = random.Random(SEED), 0, 0, time.monotonic()
     while kills < 20:
         driver = studies.start(folder, "study", "--name", "driver-killed", "--max-pack", "4")
         # From before Ray is up until well into training.
-        deadline = time.monotonic() + moments.uniform(0, 18)
+        deadline = time.monotonic() + moments.uniform(0, 1.6 * first)
         while time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.02)
         below = studies.children(driver)
