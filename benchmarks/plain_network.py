@@ -22,10 +22,11 @@ class PlainNetwork(nn.Module):
     def __init__(self, trial: TrialConfig, inputs: int = 3072, classes: int = 10) -> None:
         super().__init__()
         sizes = [inputs] + [trial.width] * (trial.depth - 1) + [classes]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList(NORMALIZATIONS[trial.normalization](trial.width) for _ in sizes[1:-1])
         self.phi, self.k = ACTIVATIONS[trial.activation](), trial.dilution
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(layers):
             gain = math.sqrt(2) if number and trial.activation == "relu" else 1.0
             nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.in_features))
             nn.init.zeros_(layer.bias)

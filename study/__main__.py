@@ -16,7 +16,7 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.interruption import treat_sigterm_as_ctrl_c
-from study.packing import CPU_PACK, GPU_PACK, make_packs
+from study.packing import CPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
 from study.study_folder import CHECKPOINT_SECONDS
 from study.trial_config import (
@@ -24,6 +24,7 @@ from study.trial_config import (
     INITIALIZATIONS,
     NAMED_GAINS,
     NORMALIZATIONS,
+    PRECISIONS,
     TrialConfig,
     one_line,
     unknown_name,
@@ -161,9 +162,14 @@ def _number_or_name(text: str) -> float | str:
 def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("space", help="demo | depth | dilution | rescue | tradeoff, or path/to/file.py:function")
     parser.add_argument("--epochs", type=int, help="instead of what the space says")
+    parser.add_argument(
+        "--precision", help=" | ".join(PRECISIONS) + " of matrix products, instead of what the space says"
+    )
     parser.add_argument("--limit", type=int, help="take only the first LIMIT trials")
     parser.add_argument(
-        "--max-pack", type=int, help=f"trials trained together (default: {CPU_PACK}, on a GPU {GPU_PACK})"
+        "--max-pack",
+        type=int,
+        help="trials trained together (default: chosen from memory and, in long studies, step times)",
     )
 
 
@@ -217,7 +223,7 @@ def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialCon
 def plan_command(options: argparse.Namespace, console: Console) -> int:
     """Print the plan of a space."""
     name, trials = load_space(options.space)
-    trials = adjust_trials(trials, options.epochs, options.limit)
+    trials = adjust_trials(trials, options.epochs, options.limit, options.precision)
     max_pack = CPU_PACK if options.max_pack is None else options.max_pack
     print_plan(name, trials, make_packs(trials, max_pack), console)
     return 0
@@ -286,7 +292,7 @@ def atlas_command(options: argparse.Namespace, console: Console) -> int:
 def run_command(options: argparse.Namespace, console: Console) -> int:
     """Run a study to its end; see `study.driver`."""
     space_name, trials = load_space(options.space)
-    trials = adjust_trials(trials, options.epochs, options.limit)
+    trials = adjust_trials(trials, options.epochs, options.limit, options.precision)
     if options.max_pack is not None:
         make_packs(trials, options.max_pack)
     name = schema.check_study_name(space_name if options.name is None else options.name)

@@ -19,7 +19,8 @@ from study.checkpoint import read_epoch
 from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
 from study.environment import describe_data
 from study.ledgers import note_planned, note_sent
-from study.packing import CPU_PACK, Pack, choose_max_pack, make_packs
+from study.pack_size import PackChoice
+from study.packing import CPU_PACK, Pack, make_packs
 from study.plan import print_plan
 from study.progress import StudyProgress
 from study.run_log import Connection, check_tracking, finished_trials
@@ -157,13 +158,19 @@ def _train(
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
     cluster = sweep.connect(options.address, options.device)
     try:
-        largest = options.max_pack or choose_max_pack(trials, cluster.device, cluster.workers)
+        if options.max_pack is None:
+            choice = sweep.choose_pack_size(trials, dataset, cluster)
+            console.print(f"Packs of at most {choice.size} ({choice.reason}).", highlight=False)
+        else:
+            choice = PackChoice(options.max_pack, packs_per_gpu=1, reason="as was asked for")
         epochs_done = {trial.trial_id: read_epoch(folder.checkpoint_path(trial.trial_id)) for trial in trials}
-        packs = make_packs(trials, largest, epochs_done)
+        packs = make_packs(trials, choice.size, epochs_done)
         progress = StudyProgress(packs, console, notice=lambda: sender.problem)
         observer = _Observer(packs, progress, sender, console)
         with progress:
-            return Ending(sweep.run_packs(packs, dataset, folder, cluster, observer, options.checkpoint_seconds))
+            return Ending(
+                sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
+            )
     except (StorageError, sweep.SweepError) as error:
         return Ending(came_to_end=False, problem=str(error))
     finally:

@@ -9,6 +9,7 @@ import torch
 
 from study import run_log_schema as schema
 from study.datasets import Dataset
+from study.processor import multiplies_with_onednn
 
 RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
 
@@ -21,6 +22,8 @@ def describe_environment(device: str) -> dict[str, str]:
             tags[f"version.{library}"] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
+    library = "oneDNN" if multiplies_with_onednn(torch.float32) else "default"
+    tags[schema.TAG_PRODUCTS] = library if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
 

@@ -59,9 +59,10 @@ class PackTraining:
         report: Callable[[PackNews], None],
         sweep_id: str,
         checkpoint_seconds: float,
+        pack_choice: str = "",
     ) -> None:
         self.pack, self.dataset, self.folder, self.device = pack, dataset, folder, device
-        self.report, self.sweep_id = report, sweep_id
+        self.report, self.sweep_id, self.pack_choice = report, sweep_id, pack_choice
         self.schedule = CheckpointSchedule(checkpoint_seconds)
         self.epochs_done = {trial.trial_id: 0 for trial in pack.trials}
         self.environment: dict[str, str] = {}
@@ -160,7 +161,7 @@ class PackTraining:
         trials = [beginning.trial for beginning in beginnings]
         try:
             for beginning in beginnings:
-                records[beginning.trial.trial_id] = self._begin_record(beginning)
+                records[beginning.trial.trial_id] = self._begin_record(beginning, len(beginnings))
             states = {b.trial.trial_id: b.checkpoint.state for b in beginnings if b.checkpoint is not None}
             epochs = train_pack(trials, self.dataset, self.device, resume_from=states or None)
             for members in epochs:
@@ -180,7 +181,7 @@ class PackTraining:
             return describe_error(error)
         return None
 
-    def _begin_record(self, beginning: "_Beginning") -> TrialRecord:
+    def _begin_record(self, beginning: "_Beginning", pack_size: int) -> TrialRecord:
         trial = beginning.trial
         if not beginning.epoch:
             self.folder.checkpoint_path(trial.trial_id).unlink(missing_ok=True)
@@ -194,6 +195,7 @@ class PackTraining:
             resume_epoch=beginning.epoch,
             losses=beginning.losses,
             notice=beginning.notice,
+            pack={schema.TAG_PACK_SIZE: str(pack_size), schema.TAG_PACK_CHOICE: self.pack_choice},
         )
 
     def _record_epoch(self, members: Sequence[MemberEpoch], records: Mapping[str, TrialRecord]) -> None:

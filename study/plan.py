@@ -3,6 +3,7 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -13,8 +14,10 @@ from study.trial_config import TrialConfig
 from study.work import training_flops
 
 
-def adjust_trials(trials: Sequence[TrialConfig], epochs: int | None, limit: int | None) -> list[TrialConfig]:
-    """Return the first `limit` trials with their epochs replaced, where these are given.
+def adjust_trials(
+    trials: Sequence[TrialConfig], epochs: int | None, limit: int | None, precision: str | None = None
+) -> list[TrialConfig]:
+    """Return the first `limit` trials with their epochs and precision replaced, where these are given.
 
     Raises ValueError when nothing is left, or two trials are equal.
     """
@@ -23,8 +26,9 @@ def adjust_trials(trials: Sequence[TrialConfig], epochs: int | None, limit: int 
     chosen = list(trials[:limit])
     if not chosen:
         raise ValueError("trials: the search space is empty; let it return at least one TrialConfig")
-    if epochs is not None:
-        chosen = [dataclasses.replace(trial, epochs=epochs) for trial in chosen]
+    replaced: dict[str, Any] = {"epochs": epochs, "precision": precision}
+    given = {name: value for name, value in replaced.items() if value is not None}
+    chosen = [dataclasses.replace(trial, **given) for trial in chosen]
     check_distinct(chosen)
     return chosen
 

@@ -272,6 +272,7 @@ class Transmission:
                 schema.TAG_ATTEMPT: self.attempt or "",
                 schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
                 **line["environment"],
+                **line.get("pack", {}),
             }
             run = self.client.create_run(
                 self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"]

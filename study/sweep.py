@@ -12,6 +12,7 @@ import secrets
 import shutil
 import socket
 import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 # Read by ray when it is imported or started: no banners, no usage statistics, and no memory monitor (it ends whole
@@ -27,14 +28,16 @@ import ray
 import torch
 from ray import tune
 
+from study import pack_size
 from study.datasets import Dataset
 from study.environment import describe_data
 from study.interruption import treat_sigterm_as_ctrl_c
+from study.pack_size import PackChoice
 from study.pack_training import PackNews, PackTraining
-from study.packing import Pack
+from study.packing import CPU_PACK, GPU_PACK, Pack
 from study.processor import prepare_processor
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
-from study.trial_config import one_line
+from study.trial_config import TrialConfig, one_line
 from study.trial_record import end_as_failed, has_ended, read_status
 
 RESTARTS_AFTER_LOSS = 100
@@ -145,12 +148,29 @@ def disconnect() -> None:
     ray.shutdown()
 
 
+def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:
+    """Choose on a worker of the cluster, whose memory and speed decide; a default where that fails."""
+    choose = _choose_pack_size.options(num_gpus=1 if cluster.device == "cuda" else 0)
+    try:
+        return ray.get(choose.remote(list(trials), dataset, cluster.device, cluster.workers))
+    except ray.exceptions.RayError as error:
+        size = GPU_PACK if cluster.device == "cuda" else CPU_PACK
+        return PackChoice(size, packs_per_gpu=1, reason=f"default, as none could be chosen: {one_line(error)}")
+
+
+@ray.remote(num_cpus=1, max_retries=1)
+def _choose_pack_size(trials: list[TrialConfig], dataset: Dataset, device: str, workers: int) -> PackChoice:
+    prepare_processor()
+    return pack_size.choose_pack_size(trials, dataset, device, workers)
+
+
 def run_packs(
     packs: list[Pack],
     dataset: Dataset,
     folder: StudyFolder,
     cluster: Cluster,
     observer: SweepObserver,
+    choice: PackChoice,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> bool:
     """Train all packs; return whether the sweep came to its end (False: it was interrupted).
@@ -167,7 +187,7 @@ def run_packs(
     for starts_left in reversed(range(SWEEP_STARTS)):
         remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended]
         try:
-            _run_tune(remaining, manifest, dataset, folder, cluster, callback, checkpoint_seconds)
+            _run_tune(remaining, manifest, dataset, folder, cluster, callback, choice, checkpoint_seconds)
             break
         except Exception as error:  # Tune's failures have no common type
             if callback.storage_problem:
@@ -185,6 +205,7 @@ def _run_tune(
     folder: StudyFolder,
     cluster: Cluster,
     callback: "_ObserverCallback",
+    choice: PackChoice,
     checkpoint_seconds: float,
 ) -> None:
     trainable = tune.with_resources(
@@ -195,9 +216,10 @@ def _run_tune(
             folder=folder,
             device=cluster.device,
             sweep_id=callback.sweep_id,
+            pack_choice=choice.reason,
             checkpoint_seconds=checkpoint_seconds,
         ),
-        {"CPU": 1, "GPU": 1} if cluster.device == "cuda" else {"CPU": 1},
+        {"CPU": 1, "GPU": 1 / choice.packs_per_gpu} if cluster.device == "cuda" else {"CPU": 1},
     )
     # Tune's own state is of no use after this sweep, and in the folder of an earlier one it would be mixed with it.
     tune_folder = folder.path / "ray"
@@ -231,6 +253,7 @@ def train_on_worker(
     folder: StudyFolder,
     device: str,
     sweep_id: str,
+    pack_choice: str,
     checkpoint_seconds: float,
 ) -> None:
     """Train one pack in a Ray worker, recording every epoch before reporting it."""
@@ -248,7 +271,7 @@ def train_on_worker(
         )
 
     pack = manifest[config["pack_id"]]
-    training = PackTraining(pack, dataset, folder, device, report, sweep_id, checkpoint_seconds)
+    training = PackTraining(pack, dataset, folder, device, report, sweep_id, checkpoint_seconds, pack_choice)
     try:
         training.run()
     except StorageError as error:

@@ -63,8 +63,7 @@ def train_pack(
     train = make_device_split(dataset, "train", config.train_size, device)
     test = make_device_split(dataset, "test", config.test_size, device)
     steps_per_epoch = len(train) // config.batch_size
-    # Decided by the trial alone, because compiled kernels may round differently.
-    compiled = config.epochs * steps_per_epoch * config.depth >= COMPILE_FROM
+    compiled = is_worth_compiling(config, len(train))
     kernels = make_block_kernels(config.activation, config.normalization, compiled)
     network = PackedNetwork(trials, train.images.shape[1], len(dataset.classes), device=device)
     optimizer = PackedOptimizer(trials, network.stacked, config.epochs * steps_per_epoch, compiled=compiled)
@@ -124,6 +123,11 @@ def train_pack(
 
 def _take_state(network: PackedNetwork, optimizer: PackedOptimizer, member: int) -> dict[str, Any]:
     return {"network": network.member_state(member), "optimizer": optimizer.member_state(member)}
+
+
+def is_worth_compiling(trial: TrialConfig, image_count: int) -> bool:
+    """Say whether a trial is long enough; decided by it alone, because compiled kernels may round differently."""
+    return trial.epochs * (image_count // trial.batch_size) * trial.depth >= COMPILE_FROM
 
 
 def train_epoch(

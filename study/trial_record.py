@@ -31,6 +31,7 @@ class TrialRecord:
 
     `origin` names a training from its beginning through all attempts that went on with it; `attempts` counts those and
     the ones that began anew. `losses` is how many of this sweep's attempts were lost in a row before a checkpoint.
+    `pack` are tags that say how the pack was chosen; unlike `environment` they may change on the way.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TrialRecord:
         resume_epoch: int = 0,
         losses: int = 0,
         notice: str = "",
+        pack: Mapping[str, str] | None = None,
     ) -> None:
         """Replace whatever is there at once by a start line and, if it goes on, by the epochs up to `resume_epoch`."""
         self.path, self.ended, self.sweep_id, self.attempt = path, False, sweep_id, secrets.token_hex(4)
@@ -65,6 +67,7 @@ class TrialRecord:
             "resume_epoch": resume_epoch,
             "losses": losses,
             "notice": notice,
+            "pack": dict(pack or {}),
             "time_ms": earlier["time_ms"] if kept else self._now_ms(),
         }
         self.origin: str = start["origin"]

@@ -1,6 +1,6 @@
 import pytest
 
-from study.packing import choose_max_pack, make_packs
+from study.packing import make_packs
 
 
 def test_packs_are_full_grouped_by_key_and_longest_first(make_trial):
@@ -34,10 +34,3 @@ def test_bad_max_pack(make_trial):
 def test_duplicates_are_named(make_trial):
     with pytest.raises(ValueError, match=r"number 3 repeats number 1 \(none-relu d5 .*give them different seeds"):
         make_packs([make_trial(), make_trial(seed=1), make_trial()], 4)
-
-
-def test_default_size_leaves_no_worker_idle(make_trial):
-    trials = [make_trial(seed=seed) for seed in range(8)]
-    assert choose_max_pack(trials, "cpu", workers=1) == 8
-    assert len(make_packs(trials, choose_max_pack(trials, "cpu", workers=4))) == 4
-    assert choose_max_pack(trials[:1], "cuda", workers=16) == 1

@@ -1,0 +1,147 @@
+"""The trials of a study and a device → how many of them to train together, from memory and measured step times.
+
+A pack that is too small leaves a device idle between calls, one that is too large runs out of memory or of caches.
+What is chosen changes no result: members are bitwise independent of their pack.
+"""
+
+import dataclasses
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from study.datasets import Dataset, make_device_split
+from study.evaluation import EVALUATION_BATCH
+from study.kernels import make_block_kernels
+from study.network import PackedNetwork
+from study.optimizers import PackedOptimizer
+from study.packing import CPU_PACK, GPU_PACK, make_packs
+from study.train_loop import is_worth_compiling
+from study.training_step import TrainingStep
+from study.trial_config import TrialConfig
+from study.work import training_flops, weight_count
+
+MEASURE_FROM_FLOPS = 2e14
+"""Work of a study from which measuring step times costs little: a quarter of an hour on two cores."""
+LARGEST_PACK = 256
+MEASURED_STEPS = 4
+ENOUGH = 1.05
+"""The smallest pack is chosen whose step takes at most this many times as long, per member, as the best one's."""
+MEMORY_SHARE = 0.5
+"""Of the memory that is free; the rest is for measurements, other processes and what is not counted."""
+MOST_PACKS_PER_GPU = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class PackChoice:
+    """Trials per pack, packs per GPU at once, and in one line how they were chosen."""
+
+    size: int
+    packs_per_gpu: int
+    reason: str
+
+
+def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: str, workers: int) -> PackChoice:
+    """Choose for trials that `workers` processes like this one share; measures when it pays."""
+    # A GPU is one worker's, or shared by packs that are small; cores share the memory of their machine.
+    memory_bytes = free_memory(device) // (1 if device == "cuda" else min(workers, os.cpu_count() or 1))
+    costliest = max(trials, key=lambda trial: (trial.depth * trial.width, training_flops(trial)))
+    fitting = largest_pack(costliest, dataset, memory_bytes)
+    if sum(map(training_flops, trials)) >= MEASURE_FROM_FLOPS:
+        by_work = Counter[tuple]()
+        for trial in trials:
+            by_work[trial.pack_key] += int(training_flops(trial) / 1e6)
+        typical = next(trial for trial in trials if trial.pack_key == by_work.most_common(1)[0][0])
+        seconds = measure_step_seconds(typical, dataset, device, min(fitting, LARGEST_PACK))
+        filling = smallest_good_size(seconds)
+        reason = "measured per trial and step: " + ", ".join(f"{size}: {s * 1e3:.3g} ms" for size, s in seconds.items())
+    else:
+        filling = min(fitting, GPU_PACK if device == "cuda" else CPU_PACK)
+        reason = "default of the device" if filling < fitting else f"what fits into {memory_bytes / 1e9:.3g} GB"
+    size = filling
+    while size > 1 and len(make_packs(trials, size)) < workers:
+        size //= 2
+    largest_group = max(Counter(trial.pack_key for trial in trials).values())
+    packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, filling // min(size, largest_group))) if device == "cuda" else 1
+    return PackChoice(size, packs_per_gpu, reason)
+
+
+def smallest_good_size(seconds: dict[int, float]) -> int:
+    """Return the smallest size that is as good as the best; `seconds` per member and step, by size."""
+    best = min(seconds.values())
+    return min(size for size, value in seconds.items() if value <= ENOUGH * best)
+
+
+def largest_pack(trial: TrialConfig, dataset: Dataset, memory_bytes: int) -> int:
+    """Return how many members fit, at least 1."""
+    return max(1, int(MEMORY_SHARE * memory_bytes) // member_bytes(trial, dataset))
+
+
+def member_bytes(trial: TrialConfig, dataset: Dataset) -> int:
+    """Return what one more member adds to a pack: parameters, their moments and gradients, states, inputs."""
+    inputs, product_bytes = dataset.train_images.shape[1], 2 if trial.precision == "bf16" else 4
+    weights = weight_count(trial, inputs, len(dataset.classes))
+    moments = 2 if trial.optimizer == "adam" else 1
+    # Kernels that are not compiled make whole tensors of what lies between their operations.
+    between = 0 if is_worth_compiling(trial, len(dataset.train_labels)) else 12
+    of_weights = weights * (4 + 4 * moments + between + product_bytes * (2 if trial.precision == "bf16" else 1))
+    states = (trial.depth + 6) * trial.batch_size * trial.width * 4
+    evaluation = 4 * EVALUATION_BATCH * trial.width * 4
+    return of_weights + states + trial.batch_size * inputs * product_bytes + evaluation
+
+
+def measure_step_seconds(trial: TrialConfig, dataset: Dataset, device: str, largest: int) -> dict[int, float]:
+    """Time steps of packs of 1, 2, 4, … `largest`, until larger ones are no better; seconds per member, by size."""
+    train = make_device_split(dataset, "train", trial.train_size, device)
+    compiled = is_worth_compiling(trial, len(train))
+    kernels = make_block_kernels(trial.activation, trial.normalization, compiled)
+    seconds: dict[int, float] = {}
+    size = 1
+    while size <= largest:
+        members = [dataclasses.replace(trial, seed=seed) for seed in range(size)]
+        network = PackedNetwork(members, train.images.shape[1], len(dataset.classes), device=device)
+        optimizer = PackedOptimizer(members, network.stacked, MEASURED_STEPS, compiled=compiled)
+        step = TrainingStep(network, optimizer, train, kernels, trial.batch_size, trial.precision)
+        seconds[size] = _time_steps(step, len(train)) / size
+        if size >= 4 and min(seconds[size // 2], seconds[size // 4]) <= ENOUGH * seconds[size]:
+            break
+        size *= 2
+    return seconds
+
+
+def _time_steps(step: TrainingStep, image_count: int) -> float:
+    """Return the seconds of the quickest step: what else runs on the machine can only add to them."""
+    members, batch_size = step.rows.shape
+    order = torch.randint(image_count, (2 * MEASURED_STEPS, members, batch_size), device=step.rows.device)
+    times = []
+    for rows in order:
+        started = time.perf_counter()
+        step.run(rows)
+        if rows.is_cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[MEASURED_STEPS:])
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes that are free on a device, or on this machine within the limit of its control group."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _read_lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    limit, used = (_read_lines(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    if limit and used and limit[0] != "max":
+        free = min(free, int(limit[0]) - int(used[0]))
+    return free
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,87 @@
+"""What is chosen for memory, workers and measured times; and what a pack really takes."""
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from study import pack_size
+from study.pack_size import choose_pack_size, largest_pack, measure_step_seconds, member_bytes, smallest_good_size
+from study.packing import CPU_PACK, make_packs
+
+PLENTY = 1 << 40
+
+
+@pytest.fixture(autouse=True)
+def _plenty_of_memory(monkeypatch):
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: PLENTY)
+
+
+def test_no_worker_is_left_idle(make_trial, small_dataset):
+    trials = [make_trial(seed=seed) for seed in range(40)]
+    assert choose_pack_size(trials, small_dataset, "cpu", workers=1).size == CPU_PACK
+    assert len(make_packs(trials, choose_pack_size(trials, small_dataset, "cpu", workers=4).size)) >= 4
+    assert choose_pack_size(trials[:1], small_dataset, "cpu", workers=16).size == 1
+
+
+def test_a_pack_fits_into_the_memory_that_its_worker_has(make_trial, small_dataset, monkeypatch):
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(40) for depth in (3, 50)]
+    for_three = 3.5 * member_bytes(trials[1], small_dataset) / pack_size.MEMORY_SHARE
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: int(2 * for_three))
+    monkeypatch.setattr(pack_size.os, "cpu_count", lambda: 2)
+    choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)
+    assert choice.size == 3
+    assert "GB" in choice.reason
+    assert largest_pack(trials[1], small_dataset, 10) == 1
+
+
+def test_long_studies_are_measured(make_trial, small_dataset, monkeypatch):
+    trials = [make_trial(seed=seed) for seed in range(64)]
+    monkeypatch.setattr(pack_size, "MEASURE_FROM_FLOPS", 0)
+    monkeypatch.setattr(
+        pack_size, "measure_step_seconds", lambda *_: {1: 9e-3, 2: 6e-3, 4: 5.1e-3, 8: 5e-3, 16: 5.5e-3}
+    )
+    choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)
+    assert (choice.size, choice.packs_per_gpu) == (4, 1)
+    assert choice.reason.startswith("measured per trial and step: 1: 9 ms, 2: 6 ms, 4: 5.1 ms")
+
+
+def test_packs_that_do_not_fill_a_gpu_share_it(make_trial, small_dataset):
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(12) for depth in (3, 5, 7)]
+    assert choose_pack_size(trials, small_dataset, "cuda", workers=1).packs_per_gpu == 64 // 12
+    assert choose_pack_size(trials[::3], small_dataset, "cuda", workers=1).packs_per_gpu == 64 // 12
+
+
+def test_the_smallest_of_equally_good_sizes():
+    assert smallest_good_size({1: 3.0, 2: 2.0, 4: 1.04, 8: 1.0, 16: 1.2}) == 4
+    assert smallest_good_size({1: 1.0}) == 1
+
+
+def test_measured_sizes_double_and_are_positive(make_trial, small_dataset):
+    seconds = measure_step_seconds(make_trial(), small_dataset, "cpu", largest=4)
+    assert list(seconds) == [1, 2, 4]
+    assert all(value > 0 for value in seconds.values())
+
+
+@pytest.mark.parametrize(("optimizer", "precision"), [("adam", "fp32"), ("sgd", "bf16")])
+def test_memory_grows_as_is_reckoned(make_trial, small_dataset, optimizer, precision):
+    trial = make_trial(depth=20, width=150, batch_size=100, epochs=1, optimizer=optimizer, precision=precision)
+    code = (
+        "import pickle, resource, sys\n"
+        "from study.train_loop import train_pack\n"
+        "trials, dataset = pickle.load(sys.stdin.buffer)\n"
+        "list(train_pack(trials, dataset))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+
+    def peak(members):
+        trials = [dataclasses.replace(trial, seed=seed) for seed in range(members)]
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=pickle.dumps((trials, small_dataset)), capture_output=True, check=True
+        )
+        return int(done.stdout)
+
+    growth = (peak(17) - peak(5)) / 12
+    assert growth == pytest.approx(member_bytes(trial, small_dataset), rel=0.35)
