@@ -6,40 +6,55 @@ from pathlib import Path
 
 from rich.console import Console
 
+from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
 from study.run_log_schema import check_study_name
 
-BAD_USAGE, INTERRUPTED = 2, 130
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__.partition("\n")[0])
+    parser = OneLineParser(prog="python -m analysis", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     report = commands.add_parser("report", help="write reports/NAME/index.html and its tables, also to MLflow")
-    report.add_argument("--output", type=Path, default=Path("reports"), help="folder of reports (default: %(default)s)")
+    report.add_argument(
+        "--output", type=_path, default=Path("reports"), help="folder of reports (default: %(default)s)"
+    )
     report.set_defaults(command=report_command)
     run_figures = commands.add_parser("run-figures", help="give every run in MLflow a figure of its GSC by layer")
     run_figures.set_defaults(command=run_figures_command)
     atlas = commands.add_parser("atlas", help="write table and figure of a GSC atlas from its CSV")
-    atlas.add_argument("csv", type=Path, help="what `python -m study atlas` wrote")
-    atlas.add_argument("--table", type=Path, required=True, help="Markdown file to write")
-    atlas.add_argument("--figure", type=Path, required=True, help="PNG file to write")
+    atlas.add_argument("csv", type=_path, help="what `python -m study atlas` wrote")
+    atlas.add_argument("--table", type=_path, required=True, help="Markdown file to write")
+    atlas.add_argument("--figure", type=_path, required=True, help="PNG file to write")
     atlas.set_defaults(command=atlas_command)
     for command in (report, run_figures):
         command.add_argument("name", help="name of the study")
-        command.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)")
+        command.add_argument(
+            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)"
+        )
     options = parser.parse_args(arguments)
     try:
         if "name" in options:
             check_study_name(options.name)
         options.command(options, Console())
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return BAD_USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise argparse.ArgumentTypeError("is empty; give a value or leave the option out")
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(_text(value))
 
 
 def report_command(options: argparse.Namespace, console: Console) -> None:

@@ -12,6 +12,13 @@ from analysis.figures import plot_atlas
 TOLERATED_SHARE, TOLERATED_ERRORS = 0.03, 3.0
 """A cell agrees with theory when χ is within this share of χ − 1, or within so many standard errors."""
 
+NAMES, COUNTS = ("activation", "normalization"), ("width",)
+NUMBERS = (
+    "dilution", "explosion_rate", "low", "high", "predicted_explosion_rate", "stationary_explosion_rate", "deviation",
+    "deviation_in_errors",
+)  # fmt: skip
+"""Columns that are read, by type."""
+
 HEADINGS = (
     "activation", "normalization", "width", "k", "measured r", "95% interval", "theory r", "χ off by", "s.e.",
     "theory r, D → ∞",
@@ -22,6 +29,7 @@ def load_atlas(path: Path) -> pd.DataFrame:
     """Read the CSV that `python -m study atlas` wrote; raises ValueError when it is none."""
     try:
         atlas = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        atlas = atlas.astype(dict.fromkeys(NAMES, str) | dict.fromkeys(NUMBERS, float) | dict.fromkeys(COUNTS, int))
         return atlas.assign(agrees=_agrees(atlas))
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"atlas: {path} is no atlas ({type(error).__name__}: {error}); make one first") from None

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,8 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
     uri = tracking_uri or schema.default_tracking_uri()
     if uri.startswith("sqlite:///") and not schema.sqlite_path(uri).is_file():
         raise ValueError(f"tracking-uri: {uri} does not exist; run a study first, or give --tracking-uri")
+    if uri.startswith(("http://", "https://")):
+        _check_that_somebody_listens(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     try:
@@ -74,6 +77,19 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
         text = f"tracking-uri: {uri} cannot be read ({reason}); check --tracking-uri"
         raise ValueError(schema.without_secrets(text, uri)) from None
     return client
+
+
+def _check_that_somebody_listens(uri: str) -> None:
+    """Raise ValueError within seconds: MLflow itself tries for half a minute."""
+    try:
+        parts = urlparse(uri)
+        port = parts.port if parts.port is not None else {"http": 80, "https": 443}[parts.scheme]
+        if not parts.hostname or not port:
+            raise ValueError("it names no host and port")
+        socket.create_connection((parts.hostname, port), timeout=5).close()
+    except (OSError, ValueError) as error:
+        shown = schema.without_secrets(uri, uri)
+        raise ValueError(f"tracking-uri: {shown} cannot be read ({error}); check --tracking-uri") from None
 
 
 def find_experiment(client: mlflow.MlflowClient, name: str) -> Experiment:

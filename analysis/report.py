@@ -166,6 +166,9 @@ def _say_what_explodes(rates: pd.DataFrame) -> list[str]:
 
 
 def _error_section(errors: pd.DataFrame, chance_error: float, folder: Path) -> Section:
+    title = "Final error against depth"
+    if errors.empty:
+        return Section(title, "No trial has come to its end with a finite error.")
     depths = sorted(errors["depth"].unique())
     cells = errors.pivot_table(
         index=["network", "optimizer", "dilution"], columns="depth", values=["train_error", "test_error"]
@@ -176,7 +179,7 @@ def _error_section(errors: pd.DataFrame, chance_error: float, folder: Path) -> S
         for network, optimizer, dilution in cells.index
     ]
     return Section(
-        "Final error against depth",
+        title,
         "Solid: training error, with its range over seeds; dashed: test error; dotted: chance. Each point is the "
         "learning rate with the lowest training error. A line that rises towards chance shows a depth that cannot be "
         "trained; a larger k is more dilution. The table gives training / test error.",
@@ -192,7 +195,9 @@ def _cell(row: pd.Series, depth: int) -> str:
 
 
 def _profile_section(profiles: pd.DataFrame, folder: Path) -> Section:
-    title = f"GSC by layer, depth {profiles['depth'].max()}" if len(profiles) else "GSC by layer"
+    if profiles.empty:
+        return Section("GSC by layer", "No GSC was measured.")
+    title = f"GSC by layer, depth {profiles['depth'].max()}"
     return Section(
         title,
         "GSC from each layer to the logits, in the deepest networks of the study. A straight line is an exponential "
@@ -220,8 +225,11 @@ def _rate_section(rates: pd.DataFrame, folder: Path) -> Section:
 
 
 def _pair_section(pairs: pd.DataFrame, chance_error: float, folder: Path) -> Section:
+    title = "Error against GSC at initialization"
+    if pairs.empty:
+        return Section(title, "No trial has both a final error and a GSC before training.")
     return Section(
-        "Error against GSC at initialization",
+        title,
         "One point per trial. If exploding gradients are what stops training, the error rises with the GSC that a "
         "network starts with, whatever its architecture.",
         _embed(save_figure(figures.plot_error_against_gsc(pairs, chance_error), folder / "error_against_gsc.png")),

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.interruption import treat_sigterm_as_ctrl_c
+from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
 from study.packing import CPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
 from study.study_folder import CHECKPOINT_SECONDS
@@ -30,7 +32,7 @@ from study.trial_config import (
     unknown_name,
 )
 
-BAD_USAGE, INTERRUPTED = 2, 130
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         return options.command(options, console)
     except ValueError as error:
         # Everything that is wrong with what the user asked for is a ValueError of one line, raised before Ray starts.
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return BAD_USAGE
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Declare commands and options."""
-    parser = argparse.ArgumentParser(prog="python -m study", description=__doc__.partition("\n")[0])
+    parser = OneLineParser(prog="python -m study", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="train every trial of a search space that is not finished yet")
@@ -201,7 +203,7 @@ def load_space(space: str) -> tuple[str, list[TrialConfig]]:
 
 
 def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialConfig]]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 -- unlike Path's, it says no to a name that is too long
         raise ValueError(f"space: file {path} does not exist; give path/to/file.py:function")
     # The prefix keeps a file from replacing a module of the same name.
     specification = importlib.util.spec_from_file_location(f"space_file_{path.stem}", path)
@@ -264,8 +266,13 @@ def _check_writable(name: str, path: Path) -> None:
     """Raise ValueError, before minutes are spent, when a file cannot be written."""
     if not path.parent.is_dir():
         raise ValueError(f"{name}: folder {path.parent} does not exist; make it or choose another")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"{name}: cannot write to {path}; choose another file")
+    try:
+        if path.exists():
+            path.open("ab").close()
+        else:
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(f"{name}: cannot write to {path} ({error.strerror}); choose another file") from None
 
 
 def atlas_command(options: argparse.Namespace, console: Console) -> int:

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,8 @@ MODEL_OPTIONS = ("input", "classes", "modules")
 MODEL_BATCH, MODEL_SEEDS = 32, 3
 BATCH, SEEDS, INPUTS, OUTPUTS, DEPTH = 250, 10, 100, 10, 50
 SHOWN_LAYERS = 13
+LARGEST = {"seeds": 10_000, "depth": 1_000_000, "probe_vectors": 1_000_000}
+"""What may be asked for at most; of everything else 100,000,000, which fits into no memory with the rest."""
 
 
 def measure(options: argparse.Namespace) -> GscMeasurement:
@@ -36,10 +39,12 @@ def measure(options: argparse.Namespace) -> GscMeasurement:
         if getattr(options, name) is not None:
             belongs = "goes with --model" if options.model is None else "is of the study's networks, not of --model"
             raise ValueError(f"{name}: --{name} {belongs}; leave it out")
-    for name in ("inputs", "outputs", "seeds", "classes", "batch"):
-        value = getattr(options, name)
+    for name in ("inputs", "outputs", "seeds", "classes", "batch", "width", "depth", "probe_vectors"):
+        value, most = getattr(options, name), LARGEST.get(name, 100_000_000)
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value} is out of range; give at least 1")
+        if value is not None and value > most:
+            raise ValueError(f"{name}: {value} is out of range; give at most {most}")
     try:
         return _measure_networks(options) if options.model is None else _measure_model(options)
     except (RuntimeError, MemoryError) as error:
@@ -75,7 +80,17 @@ def _measure_networks(options: argparse.Namespace) -> GscMeasurement:
         )
         for seed in range(options.seeds or SEEDS)
     ]
-    return measure_networks(trials, inputs=options.inputs or INPUTS, outputs=options.outputs or OUTPUTS)
+    inputs, outputs = options.inputs or INPUTS, options.outputs or OUTPUTS
+    _check_memory(trials[0], inputs, outputs)
+    return measure_networks(trials, inputs=inputs, outputs=outputs)
+
+
+def _check_memory(trial: TrialConfig, inputs: int, outputs: int) -> None:
+    """Raise MemoryError, before minutes of drawing weights, when these alone are more than this machine's memory."""
+    weights = trial.width * (inputs + (trial.depth - 2) * trial.width + outputs)
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 8 * weights > most:  # float64
+        raise MemoryError(f"weights of {8 * weights / 1e9:,.0f} GB, memory of {most / 1e9:,.0f} GB")
 
 
 def load_factory(path: str, classes: int | None) -> Callable[[], torch.nn.Module]:

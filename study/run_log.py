@@ -49,7 +49,7 @@ def check_tracking(tracking_uri: str) -> None:
         _check_server(tracking_uri, shown)
     if tracking_uri.startswith("sqlite:///"):
         path = schema.sqlite_path(tracking_uri)
-        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        if not os.access(path.parent, os.W_OK) or path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
