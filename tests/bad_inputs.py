@@ -301,7 +301,7 @@ def write_page(inputs: list[BadInput]) -> str:
         "",
         f"{len(inputs)} commands that are wrong are tried whenever the tests run (`tests/test_bad_inputs.py`). Each",
         "ends with status 2 and one line on the error output that begins with `error: `, before Ray is started, and",
-        "leaves every file that was there, and every run in MLflow, as it was. They stand in `tests/bad_inputs.py`, and",
+        "leaves every file that was there, and every run in MLflow, as it was. They stand in `tests/bad_inputs.py`;",
         "`python -m tests.bad_inputs` makes this page.",
         "",
         "| class | tried | one of them |",
