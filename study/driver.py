@@ -153,6 +153,8 @@ def _train(
     console: Console,
 ) -> Ending:
     """Train on Ray with a progress display."""
+    if options.address is None:
+        keep_ray_on_loopback()
     from study import sweep
 
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
@@ -175,6 +177,15 @@ def _train(
         return Ending(came_to_end=False, problem=str(error))
     finally:
         sweep.disconnect()
+
+
+def keep_ray_on_loopback() -> None:
+    """Let a Ray that is started on this machine listen on loopback alone: whoever reaches its ports can run code.
+
+    Ray reads this when it is imported, so this has to come first. The name is historical: on Linux, too, it says
+    whether machines may join.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 class _Observer:
