@@ -160,15 +160,26 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
                     return
 
 
+LINE_FIELDS: dict[str, dict[str, type]] = {
+    "start": {"trial_id": str, "name": str, "pack_id": str, "config": dict, "environment": dict, "time_ms": int},
+    "epoch": {"epoch": int, "metrics": dict, "layers": list, "time_ms": int},
+    "end": {"status": str, "error": str, "time_ms": int},
+}
+"""What a line of each kind holds at least."""
+
+
 def _parse_line(raw: bytes) -> dict[str, Any] | None:
-    """Return a line's content, or None when it was cut off."""
+    """Return a line's content, or None when it was cut off or is no line of a record."""
     if not raw.endswith(b"\n"):
         return None
     try:
-        line: dict[str, Any] = json.loads(raw)
-    except ValueError:
+        line: Any = json.loads(raw)
+    except (ValueError, RecursionError):
         return None
-    return line
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
+        return None
+    fields = LINE_FIELDS.get(line["kind"], {})
+    return line if all(isinstance(line.get(name), kind) for name, kind in fields.items()) else None
 
 
 def read_status(path: Path) -> str | None:

@@ -1,13 +1,17 @@
 """What the documentation says of the family of networks against the tables it is made from."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from study.__main__ import make_parser
 from study.activations import ACTIVATION_TABLE
 from study.initialization import INITIALIZATION_TABLE
 from study.normalizations import NORMALIZATION_TABLE
 
+ROOT = Path(__file__).parent.parent
 PAGE = (Path(__file__).parent.parent / "docs" / "measurements.md").read_text()
 ROWS = (
     [(name, entry.formula) for name, entry in ACTIVATION_TABLE.items()]
@@ -19,3 +23,24 @@ ROWS = (
 @pytest.mark.parametrize(("name", "text"), ROWS)
 def test_every_part_of_the_family_is_documented(name, text):
     assert f"| {name} | {text} |" in PAGE
+
+
+COMMAND = re.compile(r"python -m study ((?:run|plan|gsc|atlas)\b[^\n'`#→]*(?:\n +--[^\n'`#→]*)*)")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+COMMANDS = [
+    command.replace("\\\n", " ")
+    for page in PAGES
+    if page.name != "bad_inputs.md"
+    for command in COMMAND.findall(page.read_text())
+    if len(command.split()) > 1 and "[options]" not in command
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_documentation_can_be_parsed(command):
+    assert make_parser().parse_args(shlex.split(command.replace("\\", "").replace(" SPACE", " demo")))
+
+
+def test_the_documentation_has_commands():
+    assert len(COMMANDS) >= 10
+    assert any("--address auto --device cuda\n" in command and "--storage /shared" in command for command in COMMANDS)
