@@ -1,21 +1,30 @@
-"""Trials over learning rates → one outcome per cell, depth and seed, at a learning rate that other seeds chose."""
+"""Trials over learning rates → one outcome per cell, depth and seed, at a learning rate that other seeds chose.
+
+Who picks the best of several learning rates and then looks at the very runs that were picked, sees luck. So each seed
+is judged at the learning rate with the lowest mean final training error over the *other* seeds of its cell and depth.
+"""
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 
 from analysis.tidy_frames import StudyFrames
+from study import run_log_schema as schema
 
 CELL = ["network", "optimizer", "dilution"]
 OUTCOME_COLUMNS = [
     *CELL, "depth", "seed", "learning_rate", "run_id", "error", "failed", "diverged", "log10_gsc", "pseudo_linearity",
 ]  # fmt: skip
+ONE_SEED = "one seed: its learning rates are chosen on the runs that are judged, which flatters them"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
     """`table` has OUTCOME_COLUMNS; `failure_error` is the training error from which a trial counts as failed.
 
+    `error` is the final training error; `log10_gsc` and `pseudo_linearity` are of the untrained network, the latter
+    1 − linear_fit_error/(k² + 1): the share of a block's output that is linear in its input, the skip path included.
     `excluded` counts trials without a final error (failed to run, unfinished); `note` says what limits the choice, or
     why the table is empty.
     """
@@ -26,6 +35,84 @@ class Outcomes:
     note: str = ""
 
 
+def best_learning_rates(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the learning rate with the lowest mean final training error per cell and depth (CELL, depth columns).
+
+    Rates that fewer seeds have finished than others are no candidates; of equally good ones the smallest is taken.
+    """
+    place = [*CELL, "depth"]
+    counted = trials.dropna(subset="final_train_error")
+    by_rate = counted.groupby([*place, "learning_rate"]).agg(
+        seeds=("seed", "nunique"), error=("final_train_error", "mean")
+    )
+    complete = by_rate[by_rate["seeds"] == by_rate.groupby(place)["seeds"].transform("max")].reset_index()
+    best = complete.sort_values(["error", "learning_rate"], kind="stable").drop_duplicates(place)
+    return best[[*place, "learning_rate"]].sort_values(place, ignore_index=True)
+
+
+def default_failure_error(trials: pd.DataFrame, chance_error: float) -> float | None:
+    """Return the error half-way between chance and the best cell of the study: less progress than that is failure.
+
+    None when no trial has a final error, or none is better than chance.
+    """
+    best = best_learning_rates(trials)
+    if best.empty:
+        return None
+    chosen = trials.dropna(subset="final_train_error").merge(best)
+    lowest = float(chosen.groupby([*CELL, "depth"])["final_train_error"].mean().min())
+    return (chance_error + lowest) / 2 if lowest < chance_error else None
+
+
 def choose_outcomes(frames: StudyFrames, failure_error: float | None = None) -> Outcomes:
-    """Return what each seed reached with the learning rate that the other seeds found best."""
-    raise NotImplementedError
+    """Return what each seed reached with the learning rate that the other seeds found best.
+
+    A trial fails when its final training error is above `failure_error` (default: `default_failure_error`), and when
+    it diverged. Seeds are averaged where trials differ in nothing that this analysis tells apart.
+    """
+    counted = describe_runs(frames)
+    excluded = len(frames.trials) - len(counted)
+    if failure_error is None:
+        failure_error = default_failure_error(frames.trials, frames.chance_error)
+    if counted.empty:
+        note = f"There are no outcomes: none of {len(frames.trials)} trials has a final training error."
+        return Outcomes(pd.DataFrame(columns=OUTCOME_COLUMNS), None, excluded, note)
+    if failure_error is None:
+        failure_error = frames.chance_error - 1e-9
+        note = "No trial is better than chance: all of them count as failed."
+    else:
+        note = ONE_SEED if counted["seed"].nunique() == 1 and counted["learning_rate"].nunique() > 1 else ""
+    chosen = choose_on_other_seeds(counted)
+    chosen = chosen.assign(failed=chosen["diverged"] | (chosen["error"] > failure_error))
+    return Outcomes(
+        chosen[OUTCOME_COLUMNS].sort_values([*CELL, "depth", "seed"], ignore_index=True), failure_error, excluded, note
+    )
+
+
+def describe_runs(frames: StudyFrames) -> pd.DataFrame:
+    """Return every trial with a final training error, with the columns of outcomes but `failed`."""
+    first = frames.epochs[frames.epochs["epoch"] == 0].drop_duplicates("run_id").set_index("run_id")
+    trials = frames.trials.dropna(subset="final_train_error").rename(
+        columns={"final_train_error": "error", "initial_log10_gsc": "log10_gsc"}
+    )
+    linear_fit_error = trials["run_id"].map(first[schema.LINEAR_FIT_ERROR]).astype(float)
+    return trials.assign(
+        diverged=trials["status"] == schema.STATUS_DIVERGED,
+        pseudo_linearity=1 - linear_fit_error / (trials["dilution"] ** 2 + 1),
+    )
+
+
+def choose_on_other_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep one row per cell, depth and seed: the run at the learning rate that is best for the other seeds.
+
+    Candidates are rates that this seed was trained with; those that fewer of the other seeds have finished come
+    last. A seed without others is judged at its own best rate.
+    """
+    place = [*CELL, "depth"]
+    runs = runs.drop_duplicates([*place, "learning_rate", "seed"]).reset_index(drop=True)
+    by_rate = runs.groupby([*place, "learning_rate"])["error"]
+    others = by_rate.transform("count") - 1
+    total = by_rate.transform("sum") - runs["error"]
+    mean = np.where(others > 0, total / np.maximum(others, 1), runs["error"])
+    ranked = runs.assign(_fewer=-others, _mean=np.round(mean, 12))
+    ranked = ranked.sort_values(["_fewer", "_mean", "learning_rate"], kind="stable")
+    return ranked.drop_duplicates([*place, "seed"]).drop(columns=["_fewer", "_mean"])

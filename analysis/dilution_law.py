@@ -1,15 +1,28 @@
-"""Explosion rates at several dilution levels → does r_k² = 1 + (r_0² − 1)/(k² + 1) hold?"""
+"""Explosion rates at several dilution levels → does r_k² = 1 + (r_0² − 1)/(k² + 1) hold?
+
+The law is of the stationary state, and diluted networks take about k² + 1 layers to get there, so rates are taken over
+the layers nearer to the logits of the deepest networks. χ_k = r_k². Under the law (χ_k − 1)(k² + 1) is the same for
+every k. Dilution levels of one seed share their weights' random numbers: they are compared seed by seed.
+Check: χ_0 = 1.46 and k = 1 give χ_1 = 1.23.
+"""
 
 import dataclasses
+import math
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from analysis.tidy_frames import StudyFrames
+from analysis.explosion_rates import measure_growth
+from analysis.tidy_frames import ARCHITECTURE, StudyFrames
+from analysis.uncertainty import t_interval
 
 LAW_COLUMNS = [
     "network", "dilution", "depth", "seeds", "growth", "growth_low", "growth_high", "predicted_growth",
     "excess", "excess_low", "excess_high", "p_value", "note",
 ]  # fmt: skip
+SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,5 +40,91 @@ class DilutionLaw:
 
 
 def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
-    """Test the law on the untrained networks of a study."""
-    raise NotImplementedError
+    """Test the law on the untrained networks of a study, at the greatest depth that all of a network's k have."""
+    growth = measure_growth(frames, late_half=True)
+    tables, verdicts = [], {}
+    others = [name for name in ARCHITECTURE if name != "dilution"]
+    for (name, *_), group in growth.groupby(["architecture", *others], sort=True):
+        levels = group["dilution"].nunique()
+        shared = group.groupby("depth")["dilution"].nunique()
+        if levels < 2 or not (shared == levels).any():
+            continue
+        depth = int(shared[shared == levels].index.max())
+        chosen = group[group["depth"] == depth]
+        squared = np.exp(2 * chosen["ln_growth"] / chosen["layers"])
+        by_seed = chosen.assign(growth=squared).pivot_table(index="seed", columns="dilution", values="growth")
+        table = check_law(by_seed.columns.to_numpy(dtype=float), by_seed.to_numpy())
+        tables.append(table.assign(network=name, depth=depth)[LAW_COLUMNS])
+        verdicts[name] = _judge(table)
+    if not tables:
+        note = "The dilution law cannot be tested: no network was measured at two dilution levels of the same depth."
+        return DilutionLaw(pd.DataFrame(columns=LAW_COLUMNS), {}, note)
+    return DilutionLaw(pd.concat(tables, ignore_index=True), verdicts)
+
+
+def check_law(dilutions: np.ndarray, growth: np.ndarray) -> pd.DataFrame:
+    """Test the law from ascending dilutions [levels] and χ [seeds, levels], nan where a seed lacks a level.
+
+    Returns LAW_COLUMNS without network and depth.
+    """
+    weights = dilutions**2 + 1
+    scaled = (growth - 1) * weights
+    excess = scaled - scaled[:, :1]
+    p_values = np.array([math.nan] + [_p_value(column) for column in excess.T[1:]])
+    p_values[1:] = _correct_by_holm(p_values[1:])
+    reference = np.nanmean(scaled[:, 0]) if np.isfinite(scaled[:, 0]).any() else math.nan
+    rows: list[dict[str, Any]] = []
+    for level, dilution in enumerate(dilutions):
+        seen = growth[np.isfinite(growth[:, level]), level]
+        paired = excess[np.isfinite(excess[:, level]), level]
+        mean, low, high = t_interval(seen)
+        off = t_interval(paired) if level else (math.nan,) * 3
+        rows.append(
+            {"dilution": dilution, "seeds": len(seen), "growth": mean, "growth_low": low, "growth_high": high}
+            | {"predicted_growth": 1 + reference / weights[level], "p_value": p_values[level]}
+            | dict(zip(("excess", "excess_low", "excess_high"), off, strict=True))
+            | {"note": _explain(level, len(paired))}
+        )
+    return pd.DataFrame(rows)
+
+
+def _p_value(differences: np.ndarray) -> float:
+    """Two-sided p value of mean 0; nan for fewer than two, 1 or 0 where they do not vary at all."""
+    differences = differences[np.isfinite(differences)]
+    if len(differences) < 2:
+        return math.nan
+    error = differences.std(ddof=1) / math.sqrt(len(differences))
+    if error < 1e-12:
+        return 1.0 if abs(differences.mean()) < 1e-9 else 0.0
+    return float(2 * stats.t.sf(abs(differences.mean() / error), len(differences) - 1))
+
+
+def _correct_by_holm(p_values: np.ndarray) -> np.ndarray:
+    """Return Holm's step-down p values; nan stays nan and does not count."""
+    corrected = np.full(len(p_values), math.nan)
+    known = np.flatnonzero(np.isfinite(p_values))
+    order = known[np.argsort(p_values[known])]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors)) if len(order) else []
+    return corrected
+
+
+def _explain(level: int, pairs: int) -> str:
+    if level == 0:
+        return "the level that others are predicted from"
+    return "" if pairs > 1 else f"no test: {pairs or 'no'} seed has both levels, and it takes two"
+
+
+def _judge(table: pd.DataFrame) -> str:
+    tested = table.dropna(subset="p_value")
+    if tested.empty:
+        return "The law is not tested: it takes two seeds at two dilution levels."
+    worst = tested.loc[tested["p_value"].idxmin()]
+    if worst["p_value"] >= SIGNIFICANT:
+        return (
+            f"The law is not contradicted at k up to {tested['dilution'].max():g} (least p = {worst['p_value']:.2g})."
+        )
+    return (
+        f"The law does not hold at k = {worst['dilution']:g}: χ is {worst['growth']:.4f} and the law says "
+        f"{worst['predicted_growth']:.4f} (p = {worst['p_value']:.2g})."
+    )

@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 
 from analysis import figures, fits
+from analysis.explosion_rates import estimate_explosion_rates
 from analysis.figure_style import DOTS_PER_INCH, save_figure
 from analysis.tidy_frames import UNFINISHED, StudyFrames, write_value
 from study import run_log_schema as schema
@@ -58,12 +59,12 @@ def write_report(frames: StudyFrames, folder: Path, command: str) -> Report:
         page = _write_files(frames, folder, command)
     except OSError as error:
         raise ValueError(f"output: cannot write to {folder} ({error.strerror}); choose another with --output") from None
-    sentences = make_sentences(frames, fits.tabulate_final_errors(frames), fits.fit_explosion_rates(frames))
+    sentences = make_sentences(frames, fits.tabulate_final_errors(frames), estimate_explosion_rates(frames).table)
     return Report(page, "\n\n".join([describe_study(frames), *sentences]))
 
 
 def _write_files(frames: StudyFrames, folder: Path, command: str) -> Path:
-    rates, errors = fits.fit_explosion_rates(frames), fits.tabulate_final_errors(frames)
+    rates, errors = estimate_explosion_rates(frames).table, fits.tabulate_final_errors(frames)
     profiles, pairs = fits.average_profiles(frames), fits.pair_error_with_gsc(frames)
     tables = {
         "trials": frames.trials,

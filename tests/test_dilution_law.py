@@ -1,0 +1,49 @@
+"""The law is found where it holds, and its breach where it does not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from analysis.dilution_law import check_dilution_law, check_law
+from tests.simulated_studies import Truth, simulate_study
+
+DILUTED = Truth(dilutions=(0.0, 1.0, 2.0), depths=(20, 80))
+
+
+def test_the_law_is_exact_without_noise():
+    law = check_dilution_law(simulate_study(DILUTED))
+    assert law.table["growth"].tolist() == pytest.approx(law.table["predicted_growth"].tolist())
+    assert law.table["growth"].tolist() == pytest.approx([1.44, 1.22, 1.088])
+    assert set(law.table["depth"]) == {80}
+    assert "not contradicted" in law.verdicts["batch-relu"]
+
+
+def test_a_breach_is_found():
+    study = simulate_study(dataclasses.replace(DILUTED, seed_spread=0.002, layer_noise=0.01))
+    diluted = study.trials.loc[study.trials["dilution"] == 2.0, "run_id"]
+    study.layers.loc[study.layers["run_id"].isin(diluted), "log10_gsc"] *= 1.5
+    assert "does not hold at k = 2" in check_dilution_law(study).verdicts["batch-relu"]
+
+
+def test_a_true_law_is_rarely_contradicted():
+    """The test is nominally 5%; paired t tests of normal noise, 1,000 repetitions: s.d. 0.7%."""
+    generator, rejected = np.random.default_rng(0), 0
+    for _ in range(1000):
+        scaled = 0.44 + 0.02 * generator.standard_normal((5, 3))
+        table = check_law(np.array([0.0, 1.0, 2.0]), 1 + scaled / np.array([1.0, 2.0, 5.0]))
+        rejected += table["p_value"].min() < 0.05
+    assert 0.02 <= rejected / 1000 <= 0.08
+
+
+def test_one_seed_is_not_tested():
+    law = check_dilution_law(simulate_study(dataclasses.replace(DILUTED, seeds=1)))
+    assert "not tested" in law.verdicts["batch-relu"]
+    assert law.table["p_value"].isna().all()
+    assert "it takes two" in law.table["note"].iloc[1]
+
+
+def test_one_level_says_why():
+    law = check_dilution_law(simulate_study(Truth()))
+    assert law.table.empty
+    assert "two dilution levels" in law.note

@@ -1,0 +1,88 @@
+"""Rates of simulated networks: exact without noise, with intervals that cover with it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.explosion_rates import estimate_explosion_rates, estimate_rate, measure_growth
+from study.mean_field import squared_growth_by_layer
+from tests.simulated_studies import Truth, make_empty, rate_at, simulate_study
+
+NOISE = {"seed_spread": 0.004, "layer_noise": 0.05, "autocorrelation": 0.6, "probe_noise": 0.02}
+
+
+def cover(repetitions: int, **truth) -> float:
+    """Share of repetitions (each a width of its own) whose interval holds the true rate."""
+    study = simulate_study(Truth(widths=tuple(range(2, 2 + repetitions)), **NOISE, **truth))
+    table = estimate_explosion_rates(study).table
+    assert len(table) == repetitions
+    return float(((table["low"] < 1.2) & (table["high"] > 1.2)).mean())
+
+
+def test_rates_are_exact_without_noise_at_every_epoch():
+    study = simulate_study(Truth(dilutions=(0.0, 1.0, 2.0), depths=(4, 30), epochs=(0.0, 1.0), trained_factor=0.5))
+    table = estimate_explosion_rates(study, None).table
+    assert len(table) == 6
+    for row in table.itertuples():
+        true = rate_at(1.2, row.dilution) ** (0.5**row.epoch)
+        assert (row.explosion_rate, row.low, row.high) == pytest.approx((true, true, true), rel=1e-12)
+        assert row.optimizer == ("adam" if row.epoch else "")
+
+
+def test_intervals_cover():
+    assert 0.92 <= cover(300, depths=(12,)) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 4, 10])
+def test_intervals_cover_in_a_thousand_repetitions(seeds):
+    share = cover(1000, depths=(10, 40), seeds=seeds)
+    print(f"rates, {seeds} seeds: {share:.1%} of 1,000")
+    assert 0.92 <= share <= 0.98
+
+
+def test_the_late_half_leaves_a_transient_out():
+    study = simulate_study(Truth(depths=(40,)))
+    early = study.layers["layer"] < 10
+    study.layers.loc[early, "log10_gsc"] += 5.0
+    assert estimate_explosion_rates(study, late_half=True).table["explosion_rate"].item() == pytest.approx(1.2)
+    assert measure_growth(study, late_half=True)["layers"].tolist() == [19] * 4
+
+
+def test_theory_of_the_late_half_is_of_those_layers():
+    growth = measure_growth(simulate_study(Truth(depths=(40,))), late_half=True)
+    predicted = 0.5 * np.log(squared_growth_by_layer(40, "relu", "batch", batch_size=128))[19:].sum()
+    assert growth["ln_predicted"].tolist() == pytest.approx([predicted] * 4)
+
+
+def test_distance_from_theory_is_in_standard_errors():
+    (row,) = estimate_explosion_rates(simulate_study(Truth(depths=(40,), **NOISE))).table.itertuples()
+    half = (math.log(row.high) - math.log(row.low)) / 2 / 3.18245  # t with 3 degrees of freedom
+    assert row.errors_from_mean_field == pytest.approx(math.log(row.explosion_rate / row.mean_field) / half, rel=1e-4)
+
+
+def test_after_training_the_best_learning_rate_counts():
+    study = simulate_study(Truth(learning_rates=(1e-3, 1e-2), epochs=(0.0, 1.0), depths=(10,)))
+    worse = study.trials.loc[study.trials["learning_rate"] == 1e-2, "run_id"]
+    study.layers.loc[study.layers["run_id"].isin(worse) & (study.layers["epoch"] == 1), "log10_gsc"] *= 3
+    table = estimate_explosion_rates(study, (1.0,)).table
+    assert table["explosion_rate"].item() == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [([], "two stream states"), ([math.nan], "two stream states"), ([0.1], "one seed"), ([0.1, math.nan], "one seed")],
+)
+def test_what_is_unknown_is_said(values, note):
+    estimate = estimate_rate(np.array(values))
+    assert note in estimate.note
+    assert estimate.low is None
+    assert estimate.is_known == (0.1 in values)
+
+
+def test_studies_without_rates_say_why():
+    for study in (simulate_study(Truth(depths=(2,))), make_empty(simulate_study(Truth()))):
+        result = estimate_explosion_rates(study)
+        assert result.table.empty
+        assert "no network of 3 layers or more" in result.note

@@ -1,0 +1,51 @@
+"""Each form is recognised in profiles that were made with it."""
+
+import numpy as np
+import pytest
+
+from analysis.growth_forms import compare_forms, compare_growth_forms
+from tests.simulated_studies import Truth, make_empty, simulate_study
+
+LAYERS = np.arange(40.0)
+SHAPES = {"exponential": 0.08 * LAYERS, "power": 1.5 * np.log10(1 + LAYERS), "stretched": 0.02 * LAYERS**1.5}
+
+
+@pytest.mark.parametrize("form", SHAPES)
+def test_forms_are_recognised(form):
+    noise = 0.01 * np.random.default_rng(0).standard_normal((5, 40)).cumsum(axis=1)
+    result = compare_forms((SHAPES[form] + noise)[:, ::-1] + 3.0)
+    assert result.best == form
+    assert min(result.errors, key=result.errors.get) == form or form == "exponential"
+    if form == "stretched":
+        assert result.exponent == pytest.approx(1.5, abs=0.03)
+
+
+def test_an_exact_exponential_has_no_error():
+    result = compare_forms(np.tile(SHAPES["exponential"], (2, 1))[:, ::-1])
+    assert (result.best, result.exponent) == ("exponential", 1.0)
+    assert result.errors["exponential"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_deepest_networks_of_a_study_are_compared():
+    (row,) = compare_growth_forms(simulate_study(Truth(depths=(10, 50), layer_noise=0.02))).table.itertuples()
+    assert (row.depth, row.seeds, row.best) == (50, 4, "exponential")
+    assert row.power_error > 3 * row.exponential_error
+
+
+@pytest.mark.parametrize(
+    ("profiles", "note"),
+    [
+        (np.zeros((1, 9)), "there is 1 alone"),
+        (np.full((3, 9), np.nan), "there is none alone"),
+        (np.zeros((3, 3)), "from 5 layers on"),
+        (np.zeros((0, 0)), "from 5 layers on"),
+    ],
+)
+def test_too_little_is_said(profiles, note):
+    result = compare_forms(profiles)
+    assert result.best is None
+    assert note in result.note
+
+
+def test_an_empty_study_says_why():
+    assert "no network" in compare_growth_forms(make_empty(simulate_study(Truth()))).note
