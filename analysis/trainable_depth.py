@@ -1,19 +1,33 @@
-"""Outcomes of training at several depths → D50, the depth at which half of the trainings fail, with its interval."""
+"""Outcomes of training at several depths → D50, the depth at which half of the trainings fail, with its interval.
+
+`failure_curve` has the model. The interval is that of the penalised profile likelihood. Where several learning rates
+were tried, the choice among them is uncertain, too: the likelihood is averaged over choices made on bootstrap samples
+of the other seeds. 16/ln χ: Yang et al. 2019, "A mean field theory of batch normalization".
+"""
 
 import dataclasses
+import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from analysis.best_learning_rates import CELL
+from analysis.best_learning_rates import CELL, Outcomes, choose_outcomes, describe_runs
 from analysis.estimates import Estimate
-from analysis.tidy_frames import StudyFrames
+from analysis.explosion_rates import estimate_rate, measure_growth
+from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, profile_likelihoods
+from analysis.tidy_frames import ARCHITECTURE, StudyFrames
+from study.mean_field import predicted_trainable_depth
 
 DEPTH_COLUMNS = [
     *CELL, "depths", "trials", "failed", "d50", "d50_low", "d50_high", "written", "spread", "lapse",
     "rule_depth", "rule_depth_low", "rule_depth_high", "critical_log10_gsc", "critical_log10_gsc_low",
     "critical_log10_gsc_high", "note",
 ]  # fmt: skip
+RESAMPLING_SEED = 20_260
+CLEARLY = 2.0
+"""A difference of ln likelihoods that is not chance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +44,8 @@ class TrainableDepths:
     """`table` has DEPTH_COLUMNS, a row per network, optimizer and dilution.
 
     `written` is D50 for people, with its interval or as an open bound ("≥ 84"). `rule_depth` is 16/ln χ of the measured
-    explosion rate before training; `critical_log10_gsc` the GSC that untrained networks of depth D50 have.
+    explosion rate before training; `critical_log10_gsc` the GSC that untrained networks of depth D50 have, its bounds
+    those of D50. What is missing is explained in `note`.
     """
 
     table: pd.DataFrame
@@ -42,9 +57,172 @@ def estimate_trainable_depths(
     frames: StudyFrames, failure_error: float | None = None, replicates: int = 200
 ) -> TrainableDepths:
     """Estimate D50 per network, optimizer and dilution, the learning rate being chosen inside the bootstrap."""
-    raise NotImplementedError
+    outcomes = choose_outcomes(frames, failure_error)
+    if outcomes.table.empty:
+        return TrainableDepths(pd.DataFrame(columns=DEPTH_COLUMNS), None, outcomes.note)
+    runs = describe_runs(frames)
+    runs = runs.assign(failed=runs["diverged"] | (runs["error"] > outcomes.failure_error))
+    rates = estimate_cell_rates(frames)
+    by_cell = dict(list(runs.groupby(CELL)))
+    rows = []
+    for key, chosen in outcomes.table.groupby(CELL, sort=True):
+        generator = np.random.default_rng(RESAMPLING_SEED)
+        fit = fit_cell(chosen, by_cell[key], replicates, generator)
+        rows.append(dict(zip(CELL, key, strict=True)) | _make_row(chosen, fit, rates.get(key), outcomes))
+    return TrainableDepths(pd.DataFrame(rows, columns=DEPTH_COLUMNS), outcomes.failure_error, outcomes.note)
 
 
 def fit_trainable_depth(depths: np.ndarray, failed: np.ndarray) -> DepthFit:
-    """Fit D50 to single outcomes: depths [trials] and whether each failed [trials]."""
-    raise NotImplementedError
+    """Fit D50 to single outcomes: depths [trials] and whether each failed [trials]; nan in either leaves it out."""
+    depths, failed = np.asarray(depths, dtype=float), np.asarray(failed, dtype=float)
+    known = np.isfinite(depths) & np.isfinite(failed) & (depths > 0)
+    if not known.any():
+        return DepthFit(Estimate(note="no training ended, so that nothing is known of D50"))
+    levels, places = np.unique(depths[known], return_inverse=True)
+    trials = np.bincount(places).astype(float)
+    return fit_counts(levels, trials, np.bincount(places, weights=failed[known])[None])
+
+
+def fit_counts(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> DepthFit:
+    """Fit D50 to counts: ascending depths [depths], trials [depths] and failures [replicates, depths].
+
+    Replicates are the counts that result from different choices of the learning rate, each as credible as the others:
+    the interval is of the likelihood averaged over them, the estimate of their mean.
+    """
+    total, mean = int(trials.sum()), failures.mean(axis=0)
+    distinct, weights = np.unique(failures, axis=0, return_counts=True)
+    ln_d50, profiles = profile_likelihoods(tuple(depths.tolist()), trials, distinct)
+    likelihood = special.logsumexp(profiles, axis=0, b=weights[:, None] / weights.sum())
+    low, high = (
+        None if bound is None else math.exp(bound)
+        for bound in find_interval(ln_d50, likelihood, likelihood_drop(total))
+    )
+    counts = f"{mean.sum():.3g} of {total} trainings failed"
+    if mean.sum() < 1e-9:
+        # A bound beyond all depths that were tried would rest on the shape of the curve alone.
+        low = None if low is None else min(low, float(depths[-1]))
+        return DepthFit(_explain_bound(Estimate(None, low, None, f"{counts} up to depth {depths[-1]:g}")))
+    if total - mean.sum() < 1e-9:
+        high = None if high is None else max(high, float(depths[0]))
+        return DepthFit(_explain_bound(Estimate(None, None, high, f"{counts} from depth {depths[0]:g} on")))
+    if len(depths) == 1:
+        return DepthFit(Estimate(note=f"{counts} at depth {depths[0]:g}, and D50 takes a second depth"))
+    if (low is None and high is None) or _ignores_depth(trials, mean, float(likelihood.max())):
+        return DepthFit(Estimate(note=f"{counts}, but not the more the deeper they were, so that there is no D50"))
+    curve = fit_curve(depths, trials, mean)
+    d50 = math.exp(curve.ln_d50)
+    if not depths[0] <= d50 <= depths[-1]:
+        where = "deeper" if d50 > depths[-1] else "shallower"
+        note = f"{counts}: D50 is {where} than the depths tried"
+        return DepthFit(Estimate(None, low, high, note), curve.spread, curve.lapse)
+    # The grid is coarser than the interval of thousands of trials.
+    low, high = (None if low is None else min(low, d50)), (None if high is None else max(high, d50))
+    side = "above" if high is None else "below" if low is None else ""
+    return DepthFit(Estimate(d50, low, high, f"the interval is open {side}" if side else ""), curve.spread, curve.lapse)
+
+
+def _explain_bound(bound: Estimate) -> Estimate:
+    too_few = bound.low is None and bound.high is None
+    return dataclasses.replace(bound, note=f"{bound.note}, which are too few to bound D50") if too_few else bound
+
+
+def _ignores_depth(trials: np.ndarray, failures: np.ndarray, likelihood: float) -> bool:
+    """Whether one probability for all depths is clearly more likely than any curve that rises."""
+    share = failures.sum() / trials.sum()
+    flat = failures.sum() * math.log(share) + (trials - failures).sum() * math.log1p(-share)
+    return bool(flat > likelihood + CLEARLY)
+
+
+def fit_cell(chosen: pd.DataFrame, runs: pd.DataFrame, replicates: int, generator: np.random.Generator) -> DepthFit:
+    """Fit D50 of one cell from its outcomes, and all its runs to choose learning rates from."""
+    if runs["learning_rate"].nunique() == 1 or runs["seed"].nunique() == 1:
+        return fit_trainable_depth(chosen["depth"].to_numpy(), chosen["failed"].to_numpy(dtype=float))
+    depths, trials, failures = [], [], []
+    for depth, group in runs.groupby("depth", sort=True):
+        errors = group.pivot_table(index="learning_rate", columns="seed", values="error").to_numpy()
+        failed = group.pivot_table(index="learning_rate", columns="seed", values="failed", aggfunc="max").to_numpy()
+        depths.append(float(depth))
+        trials.append(float(errors.shape[1]))
+        failures.append(resample_failures(errors, failed.astype(float), replicates, generator))
+    return fit_counts(np.array(depths), np.array(trials), np.stack(failures, axis=1))
+
+
+def resample_failures(
+    errors: np.ndarray, failed: np.ndarray, replicates: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return failures [replicates] of one depth: each seed at the rate that a bootstrap of the others finds best.
+
+    Args:
+        errors: final training errors [learning rates, seeds], nan where there is no run.
+        failed: 1 for a failure, likewise.
+        replicates: bootstrap samples.
+        generator: source of randomness.
+    """
+    seeds = errors.shape[1]
+    total = np.zeros(replicates)
+    for seed in range(seeds):
+        others = np.delete(np.arange(seeds), seed) if seeds > 1 else np.array([seed])
+        drawn = errors[:, others[generator.integers(len(others), size=(replicates, len(others)))]]
+        known = np.isfinite(drawn)
+        mean = np.where(known, drawn, 0.0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)
+        # Rates that were not run with all of the others come after those that were.
+        mean = mean + 10.0 * (~known).sum(axis=2)
+        mean[~np.isfinite(errors[:, seed])] = math.inf
+        total += failed[np.round(mean, 12).argmin(axis=0), seed]
+    return total
+
+
+def estimate_cell_rates(frames: StudyFrames) -> dict[tuple, Estimate]:
+    """Return the explosion rate before training of every cell (network, optimizer, dilution) that has one."""
+    keys = [*ARCHITECTURE, "depth", "seed"]
+    growth = measure_growth(frames)[[*keys, "layers", "ln_growth"]]
+    cells = frames.trials[list(dict.fromkeys([*CELL, *keys]))].drop_duplicates().merge(growth, on=keys)
+    by_seed = cells.groupby([*CELL, "seed"])[["ln_growth", "layers"]].sum()
+    per_layer = (by_seed["ln_growth"] / by_seed["layers"]).groupby(CELL)
+    return {key: estimate_rate(values.to_numpy()) for key, values in per_layer}
+
+
+def predict_by_rule(rate: Estimate | None) -> Estimate:
+    """Return 16/ln χ with the interval that the rate's becomes; open above when the rate may be 1."""
+    if rate is None or rate.value is None:
+        return Estimate(note="no explosion rate was measured")
+    value = predicted_trainable_depth(rate.value)
+    low = None if rate.high is None else predicted_trainable_depth(rate.high)
+    high = None if rate.low is None else predicted_trainable_depth(rate.low)
+    return Estimate(value, low, high, "" if math.isfinite(value) else "nothing explodes, so that 16/ln χ has no value")
+
+
+def fit_gsc_line(chosen: pd.DataFrame) -> tuple[float, float] | None:
+    """Return intercept and slope of initial log10 GSC over depth; None with fewer than two depths."""
+    known = chosen[np.isfinite(chosen["log10_gsc"].astype(float))]
+    if known["depth"].nunique() < 2:
+        return None
+    slope, intercept = np.polyfit(known["depth"].astype(float), known["log10_gsc"].astype(float), 1)
+    return float(intercept), float(slope)
+
+
+def _critical_gsc(chosen: pd.DataFrame, d50: Estimate) -> Estimate:
+    line = fit_gsc_line(chosen)
+    if line is None or (d50.value is None and d50.low is None and d50.high is None):
+        return Estimate()
+    at = [None if depth is None else line[0] + line[1] * depth for depth in (d50.value, d50.low, d50.high)]
+    return Estimate(*at) if line[1] >= 0 else Estimate(at[0], at[2], at[1])
+
+
+def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcomes: Outcomes) -> dict[str, Any]:
+    rule = predict_by_rule(rate)
+    notes = [note for note in (fit.d50.note, rule.note) if note]
+    if outcomes.note and not fit.d50.is_known:
+        notes.append(outcomes.note.rstrip("."))
+    return {
+        "depths": ", ".join(f"{depth:g}" for depth in sorted(chosen["depth"].unique())),
+        "trials": len(chosen),
+        "failed": int(chosen["failed"].sum()),
+        **fit.d50.as_columns("d50"),
+        "written": fit.d50.write(),
+        "spread": math.nan if fit.spread is None else fit.spread,
+        "lapse": math.nan if fit.lapse is None else fit.lapse,
+        **rule.as_columns("rule_depth"),
+        **_critical_gsc(chosen, fit.d50).as_columns("critical_log10_gsc"),
+        "note": "; ".join(notes),
+    }

@@ -1,0 +1,53 @@
+"""Choices of learning rates, and what is done where there is none."""
+
+import pytest
+
+from analysis.best_learning_rates import best_learning_rates, choose_outcomes
+from tests.simulated_studies import Truth, make_empty, simulate_study
+
+TRUTH = Truth(learning_rates=(1e-3, 1e-2), depths=(4, 100), trainable_depth=30.0)
+
+
+def test_the_best_rate_and_the_threshold():
+    study = simulate_study(TRUTH)
+    assert best_learning_rates(study.trials)["learning_rate"].tolist() == [1e-3, 1e-3]
+    outcomes = choose_outcomes(study)
+    assert outcomes.failure_error == pytest.approx((0.9 + 0.3) / 2)
+    assert outcomes.table.groupby("depth")["failed"].agg(["sum", "size"]).to_numpy().tolist() == [[0, 4], [4, 4]]
+
+
+def test_a_seed_does_not_choose_for_itself():
+    study = simulate_study(TRUTH)
+    lucky = (study.trials["seed"] == 0) & (study.trials["learning_rate"] == 1e-2) & (study.trials["depth"] == 4)
+    study.trials.loc[lucky, "final_train_error"] = 0.0
+    table = choose_outcomes(study).table
+    chosen = table[table["depth"] == 4].set_index("seed")["learning_rate"]
+    # For the others the lucky run makes the second rate the better one: (0 + 0.4 + 0.4)/3 against 0.3.
+    assert chosen.to_dict() == {0: 1e-3, 1: 1e-2, 2: 1e-2, 3: 1e-2}
+
+
+def test_unfinished_trials_are_counted_and_diverged_ones_fail():
+    study = simulate_study(TRUTH)
+    study.trials.loc[study.trials["seed"] == 3, ["status", "final_train_error"]] = ["failed", float("nan")]
+    study.trials.loc[(study.trials["seed"] == 2) & (study.trials["depth"] == 4), "status"] = "diverged"
+    outcomes = choose_outcomes(study)
+    assert (outcomes.excluded, len(outcomes.table)) == (4, 6)
+    assert outcomes.table.query("seed == 2")["failed"].all()
+
+
+def test_a_threshold_may_be_given():
+    outcomes = choose_outcomes(simulate_study(TRUTH), failure_error=0.25)
+    assert (outcomes.failure_error, outcomes.table["failed"].all()) == (0.25, True)
+
+
+def test_pseudo_linearity_knows_the_skip_path():
+    table = choose_outcomes(simulate_study(Truth(dilutions=(0.0, 2.0), linear_fit_error=0.2))).table
+    assert table.groupby("dilution")["pseudo_linearity"].first().tolist() == pytest.approx([0.8, 0.96])
+
+
+def test_one_seed_and_none():
+    outcomes = choose_outcomes(simulate_study(Truth(seeds=1, learning_rates=(1e-3, 1e-2))))
+    assert "flatters" in outcomes.note
+    empty = choose_outcomes(make_empty(simulate_study(TRUTH)))
+    assert empty.table.empty
+    assert "none of 0 trials" in empty.note
