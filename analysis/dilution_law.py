@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.estimates import write_p
 from analysis.explosion_rates import measure_growth
 from analysis.tidy_frames import ARCHITECTURE, StudyFrames
 from analysis.uncertainty import t_interval
@@ -122,9 +123,9 @@ def _judge(table: pd.DataFrame) -> str:
     worst = tested.loc[tested["p_value"].idxmin()]
     if worst["p_value"] >= SIGNIFICANT:
         return (
-            f"The law is not contradicted at k up to {tested['dilution'].max():g} (least p = {worst['p_value']:.2g})."
+            f"The law is not contradicted at k up to {tested['dilution'].max():g} (least {write_p(worst['p_value'])})."
         )
     return (
         f"The law does not hold at k = {worst['dilution']:g}: χ is {worst['growth']:.4f} and the law says "
-        f"{worst['predicted_growth']:.4f} (p = {worst['p_value']:.2g})."
+        f"{worst['predicted_growth']:.4f} ({write_p(worst['p_value'])})."
     )

@@ -1,4 +1,4 @@
-"""A number, its interval, or the sentence that says why there is none: what every estimator here returns."""
+"""A number, its interval, or the sentence that says why there is none: what estimators return."""
 
 import dataclasses
 import math
@@ -57,6 +57,11 @@ class Estimate:
         """Return table cells NAME, NAME_low and NAME_high; what is unknown is nan, pandas' sign of a missing cell."""
         numbers = {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
         return {column: math.nan if number is None else number for column, number in numbers.items()}
+
+
+def write_p(p_value: float) -> str:
+    """Write a p value for people: "p = 0.03", "p < 0.001"."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def _write(number: float | None, digits: int) -> str:

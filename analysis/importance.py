@@ -1,21 +1,33 @@
 """Trials → which parameters the final error depends on: exact shares of variance, or PED-ANOVA where sampled."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pandas as pd
 
+from analysis.ped_anova import rank_parameters
 from analysis.tidy_frames import StudyFrames
+from analysis.variance_shares import split_variance
+from study import run_log_schema as schema
 
 SHARE_COLUMNS = ["term", "order", "share", "low", "high", "note"]
+SHARES, PED_ANOVA = "shares of variance", "PED-ANOVA"
+FIRST_CHOICE = ("optimizer", "learning_rate", "depth", "dilution", "activation", "normalization")
+"""Of parameters that always change together, the first of these stands for all."""
+LEAST_KEPT, LEAST_FILLED = 0.5, 0.25
+"""Of the trials, and of the combinations of values, for a space to be taken as a factorial one."""
+MOST_REPLICATES_OF_PED_ANOVA = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Importance:
     """`table` has SHARE_COLUMNS, largest share first.
 
-    `method` is "shares of variance" on a factorial space: main effects and two-way terms, what is left of higher order
-    ("higher orders"), and the variance over seeds ("seeds"), which add up to 1, with 95% intervals. It is "PED-ANOVA"
+    `method` is SHARES on a factorial space: main effects and two-way terms, what is left of higher order
+    ("higher orders"), and the variance over seeds ("seeds"), which add up to 1, with 95% intervals. It is PED_ANOVA
     on a sampled one: relative importances of reaching the best tenth, which add up to 1, with bootstrap intervals.
+    `trials` is how many entered; `note` says what was left out, or why there is nothing.
     """
 
     table: pd.DataFrame
@@ -25,5 +37,103 @@ class Importance:
 
 
 def estimate_importance(frames: StudyFrames, replicates: int = 200) -> Importance:
-    """Say which parameters the final training error depends on, by the method that suits the space."""
-    raise NotImplementedError
+    """Say which parameters the final training error depends on, by the method that suits the space.
+
+    A space is factorial if every combination of its parameters' values was trained (learning rates count by their
+    place among those of their optimizer). Values whose trials are not complete are left out, if half of all stay.
+    """
+    ended = frames.trials[np.isfinite(frames.trials["final_train_error"].astype(float))].reset_index(drop=True)
+    if ended.empty:
+        return _say_nothing(f"Nothing is known of importance: none of {len(frames.trials)} trials has a final error.")
+    ranked = _list_factors(ended.assign(learning_rate=_place_learning_rates(ended)))
+    if ranked.columns.empty:
+        return _say_nothing("Nothing is known of importance: no parameter but the seed varies.")
+    if _looks_factorial(ranked):
+        kept, left_out = _keep_complete(ranked)
+        if kept.sum() >= LEAST_KEPT * len(ended):
+            return _share_variance(ranked[kept], ended.loc[kept, "final_train_error"], left_out, replicates)
+    return _rank_sampled(_list_factors(ended), ended["final_train_error"].to_numpy(dtype=float), replicates)
+
+
+def _place_learning_rates(trials: pd.DataFrame) -> pd.Series:
+    """Return each learning rate's place, from 1, among those of its optimizer."""
+    return trials.groupby("optimizer")["learning_rate"].rank(method="dense").astype(int)
+
+
+def _list_factors(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the parameters that vary, without the seed and without those that change with others."""
+    others = [name for name in schema.PARAM_TYPES if name not in (*FIRST_CHOICE, "seed")]
+    kept: list[str] = []
+    for name in (*FIRST_CHOICE, *others):
+        if trials[name].nunique() < 2:
+            continue
+        if not any(_change_together(trials, name, first) for first in kept):
+            kept.append(name)
+    return trials[kept]
+
+
+def _change_together(trials: pd.DataFrame, name: str, other: str) -> bool:
+    """Whether each value of one parameter goes with one value of the other, and values come several times."""
+    pairs = len(trials[[name, other]].drop_duplicates())
+    return pairs == trials[name].nunique() == trials[other].nunique() and pairs <= len(trials) / 4
+
+
+def _looks_factorial(factors: pd.DataFrame) -> bool:
+    combinations = math.prod(factors[name].nunique() for name in factors)
+    return len(factors.drop_duplicates()) >= LEAST_FILLED * combinations
+
+
+def _keep_complete(factors: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """Leave out values, most incomplete first, until every combination of the others is there."""
+    kept, left_out = np.ones(len(factors), dtype=bool), []
+    while True:
+        cells = factors[kept].drop_duplicates()
+        levels = {name: cells[name].nunique() for name in factors}
+        if not kept.any() or len(cells) == math.prod(levels.values()):
+            return kept, left_out
+        shares = {
+            (name, value): count * levels[name] / math.prod(levels.values())
+            for name in factors
+            for value, count in cells[name].value_counts().items()
+        }
+        name, value = min(shares, key=lambda place: shares[place])
+        kept &= (factors[name] != value).to_numpy()
+        left_out.append(f"{name} = {value}")
+
+
+def _share_variance(factors: pd.DataFrame, errors: pd.Series, left_out: list[str], replicates: int) -> Importance:
+    names = [name for name in factors if factors[name].nunique() > 1]
+    if not names:
+        return _say_nothing("Nothing is known of importance: what is complete does not vary.")
+    cells = errors.groupby([factors[name] for name in names], sort=True).agg(["mean", "var", "size"])
+    shape = tuple(factors[name].nunique() for name in names)
+    grids = [cells[column].to_numpy(dtype=float).reshape(shape) for column in ("mean", "var", "size")]
+    shares = split_variance(names, *grids, replicates=replicates)
+    if shares is None:
+        return _say_nothing(f"Nothing is known of importance: all {len(errors)} final errors are the same.")
+    table = pd.DataFrame(
+        {"term": shares.terms, "order": shares.order, "share": shares.share, "low": shares.low, "high": shares.high}
+    ).assign(note="")
+    notes = []
+    if np.isnan(shares.low).all():
+        table = table[table["term"] != "seeds"]
+        notes.append("One seed: luck cannot be told from what parameters do, and there are no intervals.")
+    if left_out:
+        notes.append(f"Left out, because trials are missing there: {', '.join(left_out)}.")
+    table = table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    return Importance(table[SHARE_COLUMNS], SHARES, len(errors), " ".join(notes))
+
+
+def _rank_sampled(factors: pd.DataFrame, errors: np.ndarray, replicates: int) -> Importance:
+    try:
+        table = rank_parameters(factors, errors, min(replicates, MOST_REPLICATES_OF_PED_ANOVA))
+    except ValueError as error:
+        return _say_nothing(f"Nothing is known of importance: {error}.")
+    if table["share"].sum() == 0:
+        return _say_nothing("Nothing is known of importance: the best trials are spread like all others.")
+    table = table.assign(order=1, note="").sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    return Importance(table[SHARE_COLUMNS], PED_ANOVA, len(errors), "Shares are of main effects alone.")
+
+
+def _say_nothing(note: str) -> Importance:
+    return Importance(pd.DataFrame(columns=SHARE_COLUMNS), "", 0, note)

@@ -1,17 +1,47 @@
-"""Outcomes → logit P(fail) = α_optimizer + β₁ ln GSC + β₂ ln D + β₃ pseudo-linearity; does GSC suffice?"""
+"""Outcomes → logit P(fail) = α_optimizer + β₁ ln GSC + β₂ ln D + β₃ pseudo-linearity; does GSC suffice?
+
+GSC (input → logits) and pseudo-linearity are of the untrained network. Fits are Firth's (`firth_logistic`), finite
+where GSC separates failures from successes. Trials are taken as independent given the covariates; but those of one
+network share what it has of its own: intervals between networks (jackknife: each is left out in turn) are beside.
+"""
 
 import dataclasses
+import math
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from analysis.estimates import Estimate
+from analysis.best_learning_rates import choose_outcomes
+from analysis.estimates import Estimate, write_p
+from analysis.firth_logistic import (
+    critical_value,
+    fit_firth,
+    independent_columns,
+    likelihood_ratio_p,
+    predict_failure,
+    profile_interval,
+)
 from analysis.tidy_frames import StudyFrames
 
+GSC, DEPTH, LINEARITY = "ln GSC", "ln D", "pseudo-linearity"
+COVARIATES = (GSC, DEPTH, LINEARITY)
+MODELS = {
+    "optimizer alone": (),
+    "depth": (DEPTH,),
+    "GSC": (GSC,),
+    "GSC and depth": (GSC, DEPTH),
+    "GSC, depth and pseudo-linearity": COVARIATES,
+}
 COEFFICIENT_COLUMNS = [
     "term", "coefficient", "low", "high", "p_value", "low_between_networks", "high_between_networks", "note",
 ]  # fmt: skip
 SCORE_COLUMNS = ["model", "held_out", "trials", "log_loss", "brier", "note"]
 CRITICAL_COLUMNS = ["network", "optimizer", "trials", "failed", "critical_log10_gsc", "low", "high", "note"]
+EVERY_NETWORK = "all"
+SIGNIFICANT = 0.05
+FEWEST_NETWORKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +50,10 @@ class Tradeoff:
 
     `coefficients` has COEFFICIENT_COLUMNS: Firth's penalised likelihood, its profile intervals, and jackknife
     intervals over networks, which hold if networks differ in what the model does not know.
-    `scores` has SCORE_COLUMNS: per model and network left out ("all": their mean weighted by trials).
+    `scores` has SCORE_COLUMNS: per model of MODELS and network left out (EVERY_NETWORK: the mean over all trials).
     `critical` has CRITICAL_COLUMNS: the GSC at which half fail, per network and optimizer.
     `depth_adds` and `shared` say in a sentence whether GSC suffices and whether the critical GSC is shared; their p
-    values are beside. `note` says why there is nothing.
+    values are beside. `critical_gsc` is log10 of the shared one per optimizer. `note` says why there is nothing.
     """
 
     coefficients: pd.DataFrame
@@ -40,4 +70,233 @@ class Tradeoff:
 
 def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tradeoff:
     """Fit, test and score what tells failing trainings from others."""
-    raise NotImplementedError
+    outcomes = choose_outcomes(frames, failure_error)
+    trials = _add_covariates(outcomes.table)
+    problem = outcomes.note if outcomes.table.empty else _explain_unfit(trials)
+    if problem:
+        return _say_nothing(problem, outcomes.failure_error)
+    depth_adds, depth_p_value = _ask_whether_depth_adds(trials)
+    shared, shared_p_value = _ask_whether_shared(trials)
+    return Tradeoff(
+        coefficients=tabulate_coefficients(trials),
+        scores=score_models(trials),
+        critical=tabulate_critical(trials),
+        depth_adds=depth_adds,
+        depth_p_value=depth_p_value,
+        shared=shared,
+        shared_p_value=shared_p_value,
+        critical_gsc=_find_critical(trials),
+        failure_error=outcomes.failure_error,
+        note=outcomes.note,
+    )
+
+
+def _add_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
+    trials = outcomes.assign(
+        **{
+            GSC: outcomes["log10_gsc"].astype(float) * math.log(10),
+            DEPTH: np.log(outcomes["depth"].astype(float)),
+            LINEARITY: outcomes["pseudo_linearity"].astype(float),
+            "y": outcomes["failed"].astype(float),
+        }
+    )
+    return trials[np.isfinite(trials[[GSC, DEPTH]]).all(axis=1)].reset_index(drop=True)
+
+
+def _explain_unfit(trials: pd.DataFrame) -> str:
+    if trials.empty:
+        return "There is no trade-off to fit: no trial that ended has a GSC before training."
+    failed = int(trials["y"].sum())
+    if failed in (0, len(trials)):
+        return f"There is no trade-off to fit: {failed} of {len(trials)} trainings failed, and it takes both kinds."
+    if trials[GSC].max() - trials[GSC].min() < 1e-9:
+        return "There is no trade-off to fit: all trainings started with the same GSC."
+    return ""
+
+
+def _say_nothing(note: str, failure_error: float | None) -> Tradeoff:
+    return Tradeoff(
+        coefficients=pd.DataFrame(columns=COEFFICIENT_COLUMNS),
+        scores=pd.DataFrame(columns=SCORE_COLUMNS),
+        critical=pd.DataFrame(columns=CRITICAL_COLUMNS),
+        depth_adds=note,
+        depth_p_value=None,
+        shared=note,
+        shared_p_value=None,
+        critical_gsc={},
+        failure_error=failure_error,
+        note=note,
+    )
+
+
+def make_design(trials: pd.DataFrame, covariates: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Return the design [trials, columns] and its terms: an intercept per optimizer, and covariates, centred.
+
+    Covariates without a value for some trial are left out. Centring changes intercepts alone.
+    """
+    optimizers = sorted(trials["optimizer"].unique())
+    columns = [(trials["optimizer"] == optimizer).to_numpy(dtype=float) for optimizer in optimizers]
+    terms = [f"α {optimizer}" for optimizer in optimizers]
+    for covariate in covariates:
+        if np.isfinite(trials[covariate]).all():
+            columns.append((trials[covariate] - trials[covariate].mean()).to_numpy(dtype=float))
+            terms.append(covariate)
+    X = np.stack(columns, axis=1)
+    kept = independent_columns(X)
+    return X[:, kept], [terms[column] for column in kept]
+
+
+def tabulate_coefficients(trials: pd.DataFrame) -> pd.DataFrame:
+    """Fit the whole model to outcomes with covariates; returns COEFFICIENT_COLUMNS, a row per term."""
+    X, terms = make_design(trials, COVARIATES)
+    y = trials["y"].to_numpy()
+    fit = fit_firth(X, y)
+    between = _jackknife(X, y, trials["network"].to_numpy())
+    rows: list[dict[str, Any]] = []
+    for column, term in enumerate(terms):
+        low, high = profile_interval(X, y, column)
+        estimate = Estimate(fit.coefficients[column], low, high)
+        rows.append(
+            {"term": term, "coefficient": fit.coefficients[column], "low": _cell(estimate.low)}
+            | {"high": _cell(estimate.high), "p_value": likelihood_ratio_p(X, y, [column])}
+            | {"low_between_networks": between[0][column], "high_between_networks": between[1][column]}
+            | {"note": "at the mean of the other covariates" if term.startswith("α") else ""}
+        )
+    for covariate in COVARIATES:
+        if covariate not in terms:
+            known = np.isfinite(trials[covariate]).all()
+            reason = "does not vary beside the others" if known else "is not known of every trial"
+            rows.append({"term": covariate, "note": f"{covariate} {reason}, and is left out"})
+    return pd.DataFrame(rows, columns=COEFFICIENT_COLUMNS)
+
+
+def _jackknife(X: np.ndarray, y: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return bounds [columns] of a t interval over fits without one network each; nan with fewer than three."""
+    names = np.unique(networks)
+    center, count = fit_firth(X, y).coefficients, len(names)
+    unknown = np.full(len(center), math.nan)
+    left = [X[networks != name] for name in names]
+    if count < FEWEST_NETWORKS or any(len(independent_columns(part)) < X.shape[1] for part in left):
+        return unknown, unknown
+    fits = [fit_firth(part, y[networks != name]).coefficients for part, name in zip(left, names, strict=True)]
+    spread = np.stack(fits) - np.mean(fits, axis=0)
+    half = stats.t.ppf(0.975, count - 1) * np.sqrt((count - 1) / count * (spread**2).sum(axis=0))
+    return center - half, center + half
+
+
+def score_models(trials: pd.DataFrame) -> pd.DataFrame:
+    """Predict every network from all others; returns SCORE_COLUMNS, log loss in nats a trial."""
+    networks = sorted(trials["network"].unique())
+    if len(networks) < 2:
+        note = "one network alone: none can be left out"
+        return pd.DataFrame([{"model": model, "held_out": EVERY_NETWORK, "note": note} for model in MODELS])[
+            ["model", "held_out", "note"]
+        ].reindex(columns=SCORE_COLUMNS)
+    rows = []
+    for model, covariates in MODELS.items():
+        predicted = np.empty(len(trials))
+        for network in networks:
+            outside = (trials["network"] == network).to_numpy()
+            predicted[outside] = _predict(trials[~outside], trials[outside], covariates)
+        parts = [(network, (trials["network"] == network).to_numpy()) for network in networks]
+        parts.append((EVERY_NETWORK, np.ones(len(trials), dtype=bool)))
+        for name, chosen in parts:
+            log_loss, brier = _score(predicted[chosen], trials["y"].to_numpy()[chosen])
+            rows.append((model, name, int(chosen.sum()), log_loss, brier, ""))
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
+
+
+def _predict(known: pd.DataFrame, asked: pd.DataFrame, covariates: tuple[str, ...]) -> np.ndarray:
+    """Return P(fail) of trials by a fit to others; an optimizer that was never seen has the mean intercept."""
+    X, terms = make_design(known, covariates)
+    beta = dict(zip(terms, fit_firth(X, known["y"].to_numpy()).coefficients, strict=True))
+    intercepts = {term: value for term, value in beta.items() if term.startswith("α")}
+    usual = float(np.mean(list(intercepts.values())))
+    linear = np.array([intercepts.get(f"α {optimizer}", usual) for optimizer in asked["optimizer"]])
+    for covariate in covariates:
+        if covariate in beta:
+            linear = linear + beta[covariate] * (asked[covariate] - known[covariate].mean()).to_numpy(dtype=float)
+    return predict_failure(linear[:, None], np.ones(1))
+
+
+def _score(predicted: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    p = np.clip(predicted, 1e-12, 1 - 1e-12)
+    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean()), float(((p - y) ** 2).mean())
+
+
+def tabulate_critical(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return CRITICAL_COLUMNS: log10 of the GSC at which half of the trainings fail, per network and optimizer."""
+    rows = []
+    for (network, optimizer), group in trials.groupby(["network", "optimizer"], sort=True):
+        estimate = _critical_of(group)
+        rows.append(
+            {"network": network, "optimizer": optimizer, "trials": len(group), "failed": int(group["y"].sum())}
+            | {"critical_log10_gsc": _cell(estimate.value), "low": _cell(estimate.low), "high": _cell(estimate.high)}
+            | {"note": estimate.note}
+        )
+    return pd.DataFrame(rows, columns=CRITICAL_COLUMNS)
+
+
+def _find_critical(trials: pd.DataFrame) -> dict[str, Estimate]:
+    """Return log10 of the critical GSC per optimizer, with the rise β₁ shared."""
+    return {optimizer: _critical_of(trials, optimizer) for optimizer in sorted(trials["optimizer"].unique())}
+
+
+def _critical_of(trials: pd.DataFrame, optimizer: str | None = None) -> Estimate:
+    own = trials if optimizer is None else trials[trials["optimizer"] == optimizer]
+    failed, most = int(own["y"].sum()), own["log10_gsc"].astype(float).max()
+    if failed == 0:
+        return Estimate(note=f"0 of {len(own)} trainings failed at a GSC of up to 10^{most:.2f}")
+    if failed == len(own):
+        least = own["log10_gsc"].astype(float).min()
+        return Estimate(note=f"{failed} of {len(own)} trainings failed at a GSC of 10^{least:.2f} and more")
+    X, terms = make_design(trials, (GSC,))
+    if GSC not in terms:
+        return Estimate(note="all trainings started with the same GSC")
+    intercept = terms.index(f"α {optimizer}") if optimizer else 0
+    place = critical_value(X, trials["y"].to_numpy(), terms.index(GSC), intercept)
+    if place[0] is None:
+        return Estimate(note="failures do not become more frequent with GSC")
+    center = float(trials[GSC].mean())
+    value, low, high = (None if part is None else (part + center) / math.log(10) for part in place)
+    return Estimate(value, low, high, "the interval is open" if low is None or high is None else "")
+
+
+def _ask_whether_depth_adds(trials: pd.DataFrame) -> tuple[str, float | None]:
+    X, terms = make_design(trials, COVARIATES)
+    if DEPTH not in terms or GSC not in terms:
+        return "Whether GSC suffices cannot be told: depth and GSC do not vary apart from each other.", None
+    y, column = trials["y"].to_numpy(), terms.index(DEPTH)
+    p_value, slope = likelihood_ratio_p(X, y, [column]), float(fit_firth(X, y).coefficients[column])
+    if p_value >= SIGNIFICANT:
+        low, high = profile_interval(X, y, column)
+        interval = Estimate(slope, low, high).write(2)
+        return f"Given GSC, depth is not shown to add anything (β₂ = {interval}, {write_p(p_value)}).", p_value
+    more = "more" if slope > 0 else "less"
+    low, high = (float(bounds[column]) for bounds in _jackknife(X, y, trials["network"].to_numpy()))
+    doubt = ""
+    if math.isnan(low):
+        doubt = "; too few networks to know whether it holds for others"
+    elif low <= 0 <= high:
+        doubt = "; networks differ too much to say that it holds for others"
+    return f"GSC does not suffice: at equal GSC deeper networks fail {more} often ({write_p(p_value)}{doubt}).", p_value
+
+
+def _ask_whether_shared(trials: pd.DataFrame) -> tuple[str, float | None]:
+    """Test whether networks have intercepts of their own beside GSC."""
+    X, terms = make_design(trials, (GSC,))
+    networks = sorted(trials["network"].unique())
+    own = [(trials["network"] == network).to_numpy(dtype=float) for network in networks[1:]]
+    whole = np.column_stack([X, *own]) if own else X
+    kept = independent_columns(whole)
+    added = [place for place, column in enumerate(kept) if column >= len(terms)]
+    if not added:
+        return "Whether the critical GSC is shared cannot be told: there is one network alone.", None
+    p_value = likelihood_ratio_p(whole[:, kept], trials["y"].to_numpy(), added)
+    if p_value >= SIGNIFICANT:
+        return f"One critical GSC for all {len(networks)} networks is not contradicted ({write_p(p_value)}).", p_value
+    return f"The critical GSC is not the same in all {len(networks)} networks ({write_p(p_value)}).", p_value
+
+
+def _cell(number: float | None) -> float:
+    return math.nan if number is None else number
