@@ -170,8 +170,11 @@ def _fit_own(cells: list[_Cell]) -> dict[str, Any]:
 def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
     constants = rule.grid(cells)
     groups = _group_cells(cells)
-    parts = {name: sum(_likelihoods(cell, rule.place(cell, constants)) for cell in group) for name, group in groups}
-    total = sum(parts.values()) + penalty(SPREADS, LAPSES)
+    parts = {
+        name: np.sum([_likelihoods(cell, rule.place(cell, constants)) for cell in group], axis=0)
+        for name, group in groups
+    }
+    total = np.sum(list(parts.values()), axis=0) + penalty(SPREADS, LAPSES)
     profile = total.max(axis=(1, 2))
     best = constants[profile.argmax()]
     fitted = len(constants) > 1

@@ -17,7 +17,7 @@ FIRST_CHOICE = ("optimizer", "learning_rate", "depth", "dilution", "activation",
 """Of parameters that always change together, the first of these stands for all."""
 LEAST_KEPT, LEAST_FILLED = 0.5, 0.25
 """Of the trials, and of the combinations of values, for a space to be taken as a factorial one."""
-MOST_REPLICATES_OF_PED_ANOVA = 100
+MOST_REPLICATES_OF_PED_ANOVA = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,8 @@ def _looks_factorial(factors: pd.DataFrame) -> bool:
 
 def _keep_complete(factors: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Leave out values, most incomplete first, until every combination of the others is there."""
-    kept, left_out = np.ones(len(factors), dtype=bool), []
+    kept = np.ones(len(factors), dtype=bool)
+    left_out: list[str] = []
     while True:
         cells = factors[kept].drop_duplicates()
         levels = {name: cells[name].nunique() for name in factors}
@@ -107,8 +108,8 @@ def _share_variance(factors: pd.DataFrame, errors: pd.Series, left_out: list[str
         return _say_nothing("Nothing is known of importance: what is complete does not vary.")
     cells = errors.groupby([factors[name] for name in names], sort=True).agg(["mean", "var", "size"])
     shape = tuple(factors[name].nunique() for name in names)
-    grids = [cells[column].to_numpy(dtype=float).reshape(shape) for column in ("mean", "var", "size")]
-    shares = split_variance(names, *grids, replicates=replicates)
+    means, variances, seeds = (cells[name].to_numpy(dtype=float).reshape(shape) for name in ("mean", "var", "size"))
+    shares = split_variance(names, means, variances, seeds, replicates)
     if shares is None:
         return _say_nothing(f"Nothing is known of importance: all {len(errors)} final errors are the same.")
     table = pd.DataFrame(

@@ -53,7 +53,7 @@ def find_front(objectives: np.ndarray) -> np.ndarray:
     """Return which points [..., points] are not dominated, from objectives [..., points, objectives] to minimise."""
     others, own = objectives[..., None, :, :], objectives[..., :, None, :]
     dominated = (others <= own).all(axis=-1) & (others < own).any(axis=-1)
-    return ~dominated.any(axis=-1)
+    return np.asarray(~dominated.any(axis=-1))
 
 
 def _find_one_front(runs: pd.DataFrame, replicates: int, generator: np.random.Generator) -> pd.DataFrame:

@@ -205,8 +205,10 @@ def _critical_gsc(chosen: pd.DataFrame, d50: Estimate) -> Estimate:
     line = fit_gsc_line(chosen)
     if line is None or (d50.value is None and d50.low is None and d50.high is None):
         return Estimate()
-    at = [None if depth is None else line[0] + line[1] * depth for depth in (d50.value, d50.low, d50.high)]
-    return Estimate(*at) if line[1] >= 0 else Estimate(at[0], at[2], at[1])
+    value, low, high = (
+        None if depth is None else line[0] + line[1] * depth for depth in (d50.value, d50.low, d50.high)
+    )
+    return Estimate(value, low, high) if line[1] >= 0 else Estimate(value, high, low)
 
 
 def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcomes: Outcomes) -> dict[str, Any]:
