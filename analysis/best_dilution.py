@@ -77,8 +77,15 @@ def find_best_dilution(dilutions: np.ndarray, errors: np.ndarray) -> tuple[Estim
     high = None if last == len(levels) - 1 else float(levels[last + 1])
     # k = 0 is the end of the scale, not of what was tried.
     low = 0.0 if low is None and levels[0] == 0 else low
+    if high is None and (low is None or low == 0):
+        note = f"no interval: any of k = {_join(levels[kept])} may be the best"
+        return Estimate(levels[best], note=note), levels[kept].tolist()
     note = "" if high is not None else f"the greatest level tried, k = {levels[-1]:g}, may not be enough"
     return Estimate(levels[best], low, high, note), levels[kept].tolist()
+
+
+def _join(levels: np.ndarray) -> str:
+    return ", ".join(f"{level:g}" for level in levels)
 
 
 def _keep(means: np.ndarray, sizes: np.ndarray, variance: float, freedom: int) -> np.ndarray:
@@ -93,7 +100,7 @@ def _make_row(group: pd.DataFrame) -> dict[str, Any]:
     estimate, kept = find_best_dilution(group["dilution"].to_numpy(), group["error"].to_numpy())
     means = group.groupby("dilution")["error"].mean()
     return {
-        "levels": ", ".join(f"{level:g}" for level in means.index),
+        "levels": _join(means.index.to_numpy()),
         "seeds": int(group.groupby("dilution")["seed"].nunique().min()),
         "best_dilution": math.nan if estimate.value is None else estimate.value,
         "low": math.nan if estimate.low is None else estimate.low,
@@ -101,6 +108,6 @@ def _make_row(group: pd.DataFrame) -> dict[str, Any]:
         "written": estimate.write(),
         "error": means.min(),
         "error_without": means.get(0.0, math.nan),
-        "not_excluded": ", ".join(f"{level:g}" for level in kept),
+        "not_excluded": _join(np.array(kept)),
         "note": estimate.note,
     }

@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 from scipy import optimize, special, stats
 
-ITERATIONS, TOLERANCE = 200, 1e-9
+ITERATIONS, TOLERANCE = 200, 1e-7
 HALF_CHI_SQUARE = float(stats.chi2.ppf(0.95, 1) / 2)
 FARTHEST = 60.0
 """Intervals are looked for up to so many standard errors away; they are open when they go on."""
@@ -41,14 +41,16 @@ def independent_columns(X: np.ndarray) -> list[int]:
     return kept
 
 
-def fit_firth(X: np.ndarray, y: np.ndarray, fixed: dict[int, float] | None = None) -> FirthFit:
-    """Maximise the penalised likelihood over the coefficients that are not `fixed` (column → value).
+def fit_firth(
+    X: np.ndarray, y: np.ndarray, fixed: dict[int, float] | None = None, start: np.ndarray | None = None
+) -> FirthFit:
+    """Maximise the penalised likelihood over the coefficients that are not `fixed` (column → value), from `start`.
 
     Raises ValueError when columns depend linearly on each other.
     """
     fixed = fixed or {}
     free = np.array([column for column in range(X.shape[1]) if column not in fixed], dtype=int)
-    beta = np.zeros(X.shape[1])
+    beta = np.zeros(X.shape[1]) if start is None else start.copy()
     beta[list(fixed)] = list(fixed.values())
     likelihood, information, score = _evaluate(X, y, beta)
     if not np.isfinite(likelihood):
@@ -88,8 +90,12 @@ def profile_interval(X: np.ndarray, y: np.ndarray, column: int) -> tuple[float |
     best = fit_firth(X, y)
     center, error = float(best.coefficients[column]), float(np.sqrt(best.covariance[column, column]))
 
+    # How the other coefficients go along with this one: a start from 0 would overflow far away.
+    tangent = best.covariance[:, column] / best.covariance[column, column]
+
     def surplus(value: float) -> float:
-        return best.likelihood - fit_firth(X, y, {column: value}).likelihood - HALF_CHI_SQUARE
+        fit = fit_firth(X, y, {column: value}, best.coefficients + (value - center) * tangent)
+        return best.likelihood - fit.likelihood - HALF_CHI_SQUARE
 
     return _find_root(surplus, center, -error), _find_root(surplus, center, error)
 
@@ -112,7 +118,7 @@ def critical_value(
         # With x − c for x, every coefficient keeps its meaning but the intercepts, and P(x = c) = ½ is intercept = 0.
         moved = X.copy()
         moved[:, slope] -= place * (X[:, intercept] != 0)
-        constrained = fit_firth(moved, y, {intercept: 0.0})
+        constrained = fit_firth(moved, y, {intercept: 0.0}, best.coefficients)
         return best.likelihood - constrained.likelihood - HALF_CHI_SQUARE
 
     return value, _find_root(surplus, value, -spread / 20), _find_root(surplus, value, spread / 20)
@@ -123,8 +129,11 @@ def _find_root(surplus, center: float, step: float) -> float | None:  # type: ig
     inner, distance = center, 1.0
     while distance <= FARTHEST:
         outer = center + distance * step
-        if surplus(outer) > 0:
-            return float(optimize.brentq(surplus, inner, outer, xtol=abs(step) * 1e-4, rtol=1e-8))
+        try:
+            if surplus(outer) > 0:
+                return float(optimize.brentq(surplus, inner, outer, xtol=abs(step) * 1e-4, rtol=1e-8))
+        except ValueError:  # So far out that every trial is certain, and the information is 0 in floating point.
+            return None
         inner, distance = outer, distance * 1.6
     return None
 

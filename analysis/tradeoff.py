@@ -71,7 +71,7 @@ class Tradeoff:
 def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tradeoff:
     """Fit, test and score what tells failing trainings from others."""
     outcomes = choose_outcomes(frames, failure_error)
-    trials = _add_covariates(outcomes.table)
+    trials = add_covariates(outcomes.table)
     problem = outcomes.note if outcomes.table.empty else _explain_unfit(trials)
     if problem:
         return _say_nothing(problem, outcomes.failure_error)
@@ -85,13 +85,14 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
         depth_p_value=depth_p_value,
         shared=shared,
         shared_p_value=shared_p_value,
-        critical_gsc=_find_critical(trials),
+        critical_gsc=find_critical_gsc(trials),
         failure_error=outcomes.failure_error,
         note=outcomes.note,
     )
 
 
-def _add_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
+def add_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcomes that have a GSC, with COVARIATES and `y`, 1 for a failure."""
     trials = outcomes.assign(
         **{
             GSC: outcomes["log10_gsc"].astype(float) * math.log(10),
@@ -237,7 +238,7 @@ def tabulate_critical(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CRITICAL_COLUMNS)
 
 
-def _find_critical(trials: pd.DataFrame) -> dict[str, Estimate]:
+def find_critical_gsc(trials: pd.DataFrame) -> dict[str, Estimate]:
     """Return log10 of the critical GSC per optimizer, with the rise β₁ shared."""
     return {optimizer: _critical_of(trials, optimizer) for optimizer in sorted(trials["optimizer"].unique())}
 

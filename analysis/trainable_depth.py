@@ -107,18 +107,25 @@ def fit_counts(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> 
         return DepthFit(_explain_bound(Estimate(None, None, high, f"{counts} from depth {depths[0]:g} on")))
     if len(depths) == 1:
         return DepthFit(Estimate(note=f"{counts} at depth {depths[0]:g}, and D50 takes a second depth"))
-    if (low is None and high is None) or _ignores_depth(trials, mean, float(likelihood.max())):
+    if _ignores_depth(trials, mean, float(likelihood.max())):
         return DepthFit(Estimate(note=f"{counts}, but not the more the deeper they were, so that there is no D50"))
     curve = fit_curve(depths, trials, mean)
     d50 = math.exp(curve.ln_d50)
     if not depths[0] <= d50 <= depths[-1]:
         where = "deeper" if d50 > depths[-1] else "shallower"
-        note = f"{counts}: D50 is {where} than the depths tried"
-        return DepthFit(Estimate(None, low, high, note), curve.spread, curve.lapse)
+        bound = Estimate(None, low, high, f"{counts}: D50 is {where} than the depths tried")
+        return DepthFit(_explain_bound(bound), curve.spread, curve.lapse)
     # The grid is coarser than the interval of thousands of trials.
     low, high = (None if low is None else min(low, d50)), (None if high is None else max(high, d50))
-    side = "above" if high is None else "below" if low is None else ""
-    return DepthFit(Estimate(d50, low, high, f"the interval is open {side}" if side else ""), curve.spread, curve.lapse)
+    return DepthFit(Estimate(d50, low, high, _explain_interval(low, high, counts)), curve.spread, curve.lapse)
+
+
+def _explain_interval(low: float | None, high: float | None, counts: str) -> str:
+    if low is None and high is None:
+        return f"{counts}, which is too little for an interval"
+    return (
+        "" if low is not None and high is not None else f"the interval is open {'above' if high is None else 'below'}"
+    )
 
 
 def _explain_bound(bound: Estimate) -> Estimate:

@@ -53,14 +53,30 @@ def split_variance(
     center = np.append(_components(means[None])[0] - noise, within.mean())
     if np.maximum(center, 0).sum() < 1e-15:
         return None
-    draws = means + np.sqrt(error) * np.random.default_rng(seed).standard_normal((replicates, *means.shape))
-    # The means hold noise already; drawing adds as much again.
-    drawn = np.column_stack([_components(draws) - 2 * noise, np.full(replicates, within.mean())])
+    generator = np.random.default_rng(seed)
+    draws = means + np.sqrt(error) * generator.standard_normal((replicates, *means.shape))
+    misjudged = _draw_misjudgement(variances, seeds, replicates, generator)
+    # The means hold noise already; drawing adds as much again, and what is taken off for it may be misjudged.
+    drawn = np.column_stack([_components(draws) - noise - np.outer(misjudged, noise), misjudged * within.mean()])
     low, high = np.quantile(_normalize(drawn), [0.025, 0.975], axis=0)
     unknown = np.full(len(center), np.nan)
     return Shares(
         [*terms, SEEDS], [*order, 0], _normalize(center), low if noisy else unknown, high if noisy else unknown
     )
+
+
+def _draw_misjudgement(
+    variances: np.ndarray, seeds: np.ndarray, replicates: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return factors [replicates] by which the mean variance within cells may be off, by Satterthwaite's χ²."""
+    known = np.isfinite(variances) & (seeds > 1)
+    fourth = (variances[known] ** 2 / (seeds[known] - 1)).sum()
+    if fourth <= 0:
+        return np.ones(replicates)
+    # With n seeds, E s⁴ is (n + 1)/(n − 1) times σ⁴.
+    fourth *= float(np.mean((seeds[known] - 1) / (seeds[known] + 1)))
+    freedom = variances[known].sum() ** 2 / fourth
+    return generator.chisquare(freedom, replicates) / freedom
 
 
 def _normalize(components: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 GSC: ln GSC(s → logits) is a sum of steps per layer. A step is ln r_k plus a seed's own deviation, plus first-order
 autocorrelated noise, and every reading has the error of its probes. r_k² = 1 + (r_0² − 1)/(k² + 1).
-Failure: P = λ + (1 − 2λ) Φ((ln D − ln D50)/spread), where D50 is given, or the depth with the critical GSC.
+Failure: P = λ + (1 − 2λ) Φ((ln D − ln D50)/spread), where D50 is given, or the depth with the critical GSC;
+or logit P = steepness · (ln GSC − ln of the critical GSC).
 Error: chance for a failure; otherwise a floor that is lowest at the optimal k, higher away from the best rate.
 """
 
@@ -50,6 +51,8 @@ class Truth:
     trainable_depth: float | Callable[[str, float], float] | None = 30.0
     """D50, as a number or of (optimizer, ln r_k); None: the depth of the critical GSC."""
     critical_log10_gsc: float = 3.0
+    steepness: float | None = None
+    """When given, P(fail) is instead the logistic curve of this slope in ln GSC, at half for the critical GSC."""
     spread: float = 0.0
     """σ of ln D; 0: every trial deeper than D50 fails and no other."""
     lapse: float = 0.0
@@ -162,6 +165,8 @@ def _train(truth: Truth, trials: pd.DataFrame, profiles: np.ndarray, generator: 
     distance = np.log(trials["depth"].to_numpy()) - np.log(depth50)
     probability = special.ndtr(distance / truth.spread) if truth.spread else (distance > 0).astype(float)
     probability = truth.lapse + (1 - 2 * truth.lapse) * probability
+    if truth.steepness is not None:
+        probability = special.expit(truth.steepness * math.log(10) * (log10_gsc - truth.critical_log10_gsc))
     fails = generator.random(len(trials)) < probability
     error = 0.3 + truth.rate_penalty * trials["_place"].to_numpy()
     if truth.best_dilution is not None:

@@ -1,0 +1,53 @@
+"""The rule that a study was simulated with is the one that predicts best."""
+
+import dataclasses
+
+import pytest
+
+from analysis.depth_rules import CRITICAL, ONE_DEPTH, OWN, SCALED, YANG, compare_depth_rules
+from tests.simulated_studies import Truth, simulate_study
+
+TRUTH = Truth(
+    rates={("batch", "relu"): 1.2, ("layer", "tanh"): 1.08, ("none", "relu"): 1.0, ("batch", "tanh"): 1.12},
+    dilutions=(0.0, 1.0),
+    spread=0.2,
+    layer_noise=0.05,
+)
+
+
+def rules_of(**truth):
+    result = compare_depth_rules(simulate_study(dataclasses.replace(TRUTH, **truth)))
+    return result, result.table.set_index("rule")
+
+
+def test_a_critical_gsc_is_found():
+    result, table = rules_of(trainable_depth=None, critical_log10_gsc=2.5)
+    critical = table.loc[CRITICAL]
+    assert critical["constant_low"] < 2.5 < critical["constant_high"]
+    assert critical["p_against_own"] > 0.05 > table.loc[ONE_DEPTH, "p_against_own"]
+    assert critical["held_out_log_loss"] < table.loc[ONE_DEPTH, "held_out_log_loss"] / 2
+    assert (
+        "told best by one critical GSC" in result.verdicts["adam"] or "by one critical GSC" in result.verdicts["adam"]
+    )
+
+
+def test_one_depth_is_found():
+    result, table = rules_of(trainable_depth=30.0)
+    assert "told best by one depth for all" in result.verdicts["adam"]
+    assert table.loc[ONE_DEPTH, "constant_low"] < 30 < table.loc[ONE_DEPTH, "constant_high"]
+    assert table.loc[[SCALED, YANG, CRITICAL], "p_against_own"].max() < 1e-6
+
+
+def test_the_rule_of_yang_is_found():
+    _, table = rules_of(trainable_depth=lambda optimizer, ln_rate: 8 / ln_rate if ln_rate > 1e-9 else 1e6)
+    assert table.loc[SCALED, "constant_low"] < 16 < table.loc[SCALED, "constant_high"]
+    assert table.loc[YANG, "p_against_own"] > 0.05
+
+
+def test_numbers_of_parameters_and_likelihoods_are_consistent():
+    _, table = rules_of(trainable_depth=30.0)
+    assert table["parameters"].to_dict() == {OWN: 10, ONE_DEPTH: 3, SCALED: 3, YANG: 2, CRITICAL: 3}
+    # The grids of cells and of rules differ by less than this.
+    assert table.loc[OWN, "log_likelihood"] >= table["log_likelihood"].max() - 0.1
+    assert table.loc[SCALED, "log_likelihood"] >= table.loc[YANG, "log_likelihood"] - 0.1
+    assert table["aic"].tolist() == pytest.approx((2 * table["parameters"] - 2 * table["log_likelihood"]).tolist())

@@ -1,0 +1,86 @@
+"""Shares of variance that are known, and PED-ANOVA where a space is sampled."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from analysis.importance import PED_ANOVA, SHARES, estimate_importance
+from analysis.variance_shares import split_variance
+from tests.simulated_studies import Truth, simulate_study
+
+TRUTH = Truth(depths=(4, 10, 25), dilutions=(0.0, 1.0), learning_rates=(1e-3, 1e-2), optimizers=("adam", "sgd"))
+
+
+def set_errors(study, formula):
+    return dataclasses.replace(study, trials=study.trials.assign(final_train_error=formula(study.trials)))
+
+
+def test_shares_of_a_sum_and_a_product():
+    i, j, _ = np.meshgrid([0.0, 1], [0.0, 1], [0.0, 1, 2], indexing="ij")
+    shares = split_variance(["i", "j", "k"], i + j + 2 * i * j, np.zeros(i.shape), np.full(i.shape, 2.0), 50)
+    # i + j + 2ij = 2i + 2j + 2(i − ½)(j − ½) − ½: variances 1, 1 and 4/16.
+    expected = {"i": 4 / 9, "j": 4 / 9, "k": 0, "i × j": 1 / 9, "i × k": 0, "j × k": 0, "higher orders": 0, "seeds": 0}
+    assert dict(zip(shares.terms, shares.share, strict=True)) == pytest.approx(expected, abs=1e-12)
+    assert shares.low == pytest.approx(shares.share)
+
+
+def test_a_triple_product_is_of_higher_order():
+    i, j, k = np.meshgrid([-1.0, 1], [-1.0, 1], [-1.0, 1], indexing="ij")
+    shares = split_variance(["i", "j", "k"], i * j * k, np.zeros(i.shape), np.full(i.shape, 2.0), 50)
+    assert shares.share[shares.terms.index("higher orders")] == pytest.approx(1)
+
+
+def test_noise_is_no_effect_and_intervals_cover():
+    """True shares: i ½, j 0, noise ½, two seeds a cell."""
+    generator = np.random.default_rng(0)
+    i, _ = np.meshgrid([-1.0, 1] * 2, np.arange(5.0), indexing="ij")
+    covered, nothing = 0, []
+    for repetition in range(300):
+        y = i + generator.standard_normal((2, *i.shape))
+        shares = split_variance(
+            ["i", "j"], y.mean(axis=0), y.var(axis=0, ddof=1), np.full(i.shape, 2.0), 200, repetition
+        )
+        covered += shares.low[0] <= 0.5 <= shares.high[0]
+        nothing.append(shares.share[1])
+    assert np.mean(nothing) < 0.02
+    assert covered / 300 >= 0.90
+
+
+def test_a_factorial_space_has_shares():
+    study = set_errors(simulate_study(TRUTH), lambda trials: 0.1 * trials["dilution"] + 0.01 * (trials["seed"] - 1.5))
+    result = estimate_importance(study)
+    assert (result.method, result.trials) == (SHARES, 96)
+    shares = result.table.set_index("term")["share"]
+    assert shares["dilution"] == pytest.approx(0.0025 / (0.0025 + 1.6667e-4), rel=0.01)
+    assert shares.sum() == pytest.approx(1)
+    assert "learning_rate × depth" in shares.index
+
+
+def test_what_changes_together_counts_once():
+    study = simulate_study(TRUTH)
+    study.trials["momentum"] = np.where(study.trials["optimizer"] == "sgd", 0.9, 0.0)
+    result = estimate_importance(set_errors(study, lambda trials: trials["depth"] / 100))
+    assert not result.table["term"].str.contains("momentum").any()
+    assert result.table["term"].iloc[0] == "depth"
+
+
+def test_incomplete_values_are_left_out_and_said():
+    study = set_errors(simulate_study(TRUTH), lambda trials: trials["dilution"] / 10)
+    study.trials.loc[(study.trials["depth"] == 25) & (study.trials["dilution"] == 1), "final_train_error"] = np.nan
+    result = estimate_importance(study)
+    assert "depth = 25" in result.note
+    assert result.table.set_index("term")["share"]["dilution"] == pytest.approx(1)
+
+
+def test_a_sampled_space_has_ped_anova():
+    generator, study = np.random.default_rng(0), simulate_study(TRUTH)
+    count = len(study.trials)
+    study.trials["learning_rate"] = 10 ** generator.uniform(-4, -1, count)
+    study.trials["dilution"] = generator.uniform(0, 4, count)
+    study = set_errors(study, lambda trials: (np.log10(trials["learning_rate"]) + 2) ** 2)
+    result = estimate_importance(study, replicates=10)
+    assert result.method == PED_ANOVA
+    assert result.table["term"].iloc[0] == "learning_rate"
+    assert result.table["share"].sum() == pytest.approx(1)
+    assert (result.table["low"] <= result.table["high"]).all()

@@ -1,0 +1,86 @@
+"""What decides in a simulated study is what the trade-off says decides."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from analysis.best_learning_rates import choose_outcomes
+from analysis.tradeoff import EVERY_NETWORK, MODELS, add_covariates, find_critical_gsc, fit_tradeoff
+from tests.simulated_studies import Truth, simulate_study
+
+TRUTH = Truth(
+    rates={("batch", "relu"): 1.2, ("layer", "tanh"): 1.08, ("none", "relu"): 1.02, ("batch", "tanh"): 1.12},
+    dilutions=(0.0, 1.0),
+    optimizers=("adam", "sgd"),
+    seeds=3,
+    steepness=2.0,
+    layer_noise=0.05,
+    critical_log10_gsc=2.0,
+)
+
+
+def test_where_gsc_decides():
+    result = fit_tradeoff(simulate_study(TRUTH, seed=2))
+    assert result.depth_p_value > 0.05
+    assert "not shown to add anything" in result.depth_adds
+    assert "not contradicted" in result.shared
+    for estimate in result.critical_gsc.values():
+        assert estimate.contains(2.0)
+        assert estimate.high - estimate.low < 1
+    scores = result.scores[result.scores["held_out"] == EVERY_NETWORK].set_index("model")["log_loss"]
+    assert scores["GSC"] < scores["depth"] < scores["optimizer alone"]
+    assert set(scores.index) == set(MODELS)
+    coefficients = result.coefficients.set_index("term")
+    assert coefficients.loc["ln GSC", "low"] > 0
+    assert coefficients.loc["ln GSC", "low_between_networks"] < coefficients.loc["ln GSC", "coefficient"]
+
+
+def test_where_depth_decides():
+    result = fit_tradeoff(simulate_study(dataclasses.replace(TRUTH, steepness=None, spread=0.25, trainable_depth=30.0)))
+    assert "GSC does not suffice: at equal GSC deeper networks fail more often" in result.depth_adds
+    assert "is not the same in all 4 networks" in result.shared
+    scores = result.scores[result.scores["held_out"] == EVERY_NETWORK].set_index("model")["log_loss"]
+    assert scores["depth"] < scores["GSC"]
+
+
+def test_a_gsc_of_their_own():
+    """Networks fail at a common depth: each then has the GSC of that depth as its critical one."""
+    result = fit_tradeoff(
+        simulate_study(dataclasses.replace(TRUTH, steepness=None, spread=0.25, trainable_depth=30.0, dilutions=(0.0,)))
+    )
+    critical = result.critical.set_index(["network", "optimizer"])
+    for network, rate in (("batch-relu", 1.2), ("layer-tanh", 1.08)):
+        row = critical.loc[(network, "adam")]
+        assert row["low"] < 29 * math.log10(rate) < row["high"]
+
+
+def test_scores_are_of_networks_that_were_left_out():
+    study = simulate_study(TRUTH)
+    scores = fit_tradeoff(study).scores.query("model == 'optimizer alone' and held_out == 'batch-relu'")
+    y = (study.trials["final_train_error"] > 0.6).to_numpy()
+    own = (study.trials["network"] == "batch-relu").to_numpy()
+    loss = []
+    for optimizer in ("adam", "sgd"):
+        chosen = (study.trials["optimizer"] == optimizer).to_numpy()
+        p = (y[chosen & ~own].sum() + 0.5) / ((chosen & ~own).sum() + 1)
+        loss.append(-np.log(np.where(y[chosen & own], p, 1 - p)).mean())
+    assert scores["log_loss"].item() == pytest.approx(np.mean(loss))
+
+
+def test_what_does_not_vary_is_left_out_and_said():
+    coefficients = fit_tradeoff(simulate_study(dataclasses.replace(TRUTH, dilutions=(0.0,)))).coefficients
+    (row,) = coefficients[coefficients["term"] == "pseudo-linearity"].itertuples()
+    assert math.isnan(row.coefficient)
+    assert "does not vary" in row.note
+
+
+@pytest.mark.slow
+def test_intervals_of_the_critical_gsc_cover():
+    truth = dataclasses.replace(TRUTH, optimizers=("adam",))
+    studies = (simulate_study(truth, seed=seed) for seed in range(300))
+    trials = (add_covariates(choose_outcomes(study).table) for study in studies)
+    covered = [find_critical_gsc(outcomes)["adam"].contains(2.0) for outcomes in trials]
+    print(f"critical GSC: {np.mean(covered):.1%} of 300")
+    assert 0.92 <= np.mean(covered) <= 0.98
