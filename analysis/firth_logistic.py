@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 from scipy import optimize, special, stats
 
-ITERATIONS, TOLERANCE = 200, 1e-7
+ITERATIONS, TOLERANCE, SAME_LIKELIHOOD = 200, 1e-7, 1e-9
 HALF_CHI_SQUARE = float(stats.chi2.ppf(0.95, 1) / 2)
 FARTHEST = 60.0
 """Intervals are looked for up to so many standard errors away; they are open when they go on."""
@@ -64,12 +64,12 @@ def fit_firth(
             trial = beta.copy()
             trial[free] += step
             candidate = _evaluate(X, y, trial)
-            if candidate[0] >= likelihood - 1e-12:
+            if candidate[0] >= likelihood - SAME_LIKELIHOOD:
                 break
             step /= 2
         gained = candidate[0] - likelihood
         beta, (likelihood, information, score) = trial, candidate
-        if gained < 1e-13 and np.abs(step).max() < TOLERANCE:
+        if gained < SAME_LIKELIHOOD and np.abs(X[:, free] @ step).max() < TOLERANCE:
             break
     return FirthFit(beta, np.linalg.pinv(information), float(likelihood))
 

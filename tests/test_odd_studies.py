@@ -1,6 +1,7 @@
 """Every estimator on degenerate studies: a sentence where there is no number, and never a traceback or nan."""
 
 import dataclasses
+import functools
 import re
 
 import pandas as pd
@@ -92,11 +93,16 @@ def sentences(value):
             yield from sentences(getattr(value, field.name))
 
 
+@functools.cache
+def estimate(name, function):
+    return function(STUDIES[name])
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_number_without_a_reason(name, estimator):
     function, table_name, number = ESTIMATORS[estimator]
-    result = function(STUDIES[name])
+    result = estimate(name, function)
     table = getattr(result, table_name)
     if table.empty:
         assert result.note.endswith("."), "an empty table is explained by a sentence"
@@ -108,5 +114,5 @@ def test_no_number_without_a_reason(name, estimator):
 
 def test_the_study_as_it_should_be_has_every_number():
     for function, table_name, number in ESTIMATORS.values():
-        table = getattr(function(STUDIES["as it should be"]), table_name)
+        table = getattr(estimate("as it should be", function), table_name)
         assert table[number].notna().mean() >= 0.5, function.__name__
