@@ -6,7 +6,7 @@ UI_PORT ?= 5000
 READY := .venv/ready
 RUN := .venv/bin/python -m
 
-.PHONY: help study report gsc-atlas ui test test-slow test-faults check clean
+.PHONY: help study report gsc-atlas ui test test-slow test-faults test-coverage check clean
 
 study: $(READY)  ## run the demo study end to end; prints where to look
 	@$(RUN) study run demo; status=$$?; \
@@ -32,6 +32,9 @@ test-slow: $(READY)  ## what takes longer than the suite may
 
 test-faults: $(READY)  ## kill drivers, workers, nodes and servers, fill disks; about half an hour (PostgreSQL: as root)
 	$(RUN) pytest -m slow -s tests/faults
+
+test-coverage: $(READY)  ## how often 95% intervals hold the truth of simulated studies (minutes); prints the shares
+	$(RUN) pytest -m slow -k cover -rP tests/test_explosion_rates.py tests/test_trainable_depth.py tests/test_tradeoff.py
 
 check: $(READY)  ## format, lint, types, import directions
 	.venv/bin/ruff format --check .

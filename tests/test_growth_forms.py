@@ -26,6 +26,13 @@ def test_an_exact_exponential_has_no_error():
     assert result.errors["exponential"] == pytest.approx(0, abs=1e-12)
 
 
+def test_errors_are_of_the_seed_that_was_left_out():
+    # The other's slope is 0.2 less for the first seed and 0.2 more for the second.
+    profiles = np.outer([0.1, 0.3], np.arange(6.0))[:, ::-1]
+    expected = 0.2 * np.sqrt(np.mean(np.arange(1, 6.0) ** 2))
+    assert compare_forms(profiles).errors["exponential"] == pytest.approx(expected)
+
+
 def test_the_deepest_networks_of_a_study_are_compared():
     (row,) = compare_growth_forms(simulate_study(Truth(depths=(10, 50), layer_noise=0.02))).table.itertuples()
     assert (row.depth, row.seeds, row.best) == (50, 4, "exponential")
