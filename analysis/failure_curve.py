@@ -6,8 +6,9 @@ Legend:
     λ       lapse rate: the share of trainings, shallow or deep, that end against the rule, for reasons of their own
     P(fail) = λ + (1 − 2λ) Φ((ln D − ln D50)/σ), so that P(D50) = 1/2 whatever σ and λ are
 With a few outcomes per depth the likelihood of σ has its maximum far too low, often at 0, and intervals that rest on it
-cover as little as 86%. So ln σ is drawn weakly to ln 0.4 ± 0.75 and λ towards 0 (mean 0.03), and the drop of ln likelihood
-that bounds an interval is t²/2 with N − 3 degrees of freedom in place of χ²/2. Neither is felt with many outcomes.
+cover as little as 86%. So ln σ is drawn weakly to ln 0.4 ± 0.75 and λ towards 0 (mean 0.03), and the drop of ln
+likelihood that bounds an interval is t²/2 with N − 3 degrees of freedom in place of χ²/2. Neither is felt with many
+outcomes.
 Check: D50 = 20, σ = 0.4, λ = 0: at depth 30, (ln 1.5)/0.4 = 1.01 and P = 0.84.
 """
 
