@@ -77,6 +77,7 @@ def test_what_does_not_vary_is_left_out_and_said():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # minutes on one busy core
 def test_intervals_of_the_critical_gsc_cover():
     # A width of its own is a repetition of the same study.
     truth = dataclasses.replace(TRUTH, optimizers=("adam",), widths=tuple(range(2, 302)))

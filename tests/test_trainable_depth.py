@@ -60,6 +60,7 @@ def test_intervals_cover():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # minutes on one busy core
 @pytest.mark.parametrize("design", DESIGNS)
 def test_intervals_cover_in_three_hundred_repetitions(design):
     share = cover(DESIGNS[design], 300)
