@@ -1,6 +1,7 @@
 """A study's name → its runs in MLflow as tidy frames, and results of the analysis back to MLflow.
 
-Reads the parquet artifacts, which are complete; metrics are for browsing.
+Reads the parquet artifacts, which are complete, in threads, and those of an ended run once (`tables_cache`). Metrics
+are for browsing: their history is asked for only where an artifact is missing.
 """
 
 import dataclasses
@@ -22,10 +23,12 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 
 import mlflow
 import pandas as pd
+import pyarrow.parquet as pq
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from analysis.tidy_frames import StudyFrames, make_frames
+from analysis.tables_cache import RunKey, cache_path, read_cache, write_cache
+from analysis.tidy_frames import EPOCH_COLUMNS, StudyFrames, make_frames
 from study import run_log_schema as schema
 
 DOWNLOAD_THREADS = 8
@@ -48,15 +51,15 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     ended = [run for run in runs if _has_ended(run)]
     if not ended:
         raise ValueError(f"study: no trial of {name!r} has ended yet ({len(runs)} are running); wait for the first one")
-    with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
-        tables = list(pool.map(lambda run: _load_tables(client, run), ended))
+    histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
+    profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)
     return make_frames(
         name=name,
         experiment_tags=dict(experiment.tags),
         trial_rows=[_describe_run(run) for run in runs],
-        histories={run.info.run_id: table.history for run, table in zip(ended, tables, strict=True)},
-        profiles={run.info.run_id: table.profile for run, table in zip(ended, tables, strict=True)},
-        incomplete=[run.info.run_name or "" for run, table in zip(ended, tables, strict=True) if not table.complete],
+        histories=histories,
+        profiles=profiles,
+        incomplete=sorted(lost_histories | lost_profiles),
     )
 
 
@@ -109,7 +112,7 @@ def attach_gsc_figures(name: str, tracking_uri: str | None, draw: Callable[[pd.D
         present = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
         if schema.GSC_TABLE not in present or schema.GSC_FIGURE in present:
             continue
-        profile = _load_tables(client, run).profile
+        profile, _ = _load_table(client, run, PROFILE)
         if profile.empty:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -172,24 +175,49 @@ def _describe_run(run: Run) -> dict[str, str]:
     return {**run.data.tags, **run.data.params, "run_id": run.info.run_id, "name": run.info.run_name or ""}
 
 
-@dataclasses.dataclass(frozen=True)
-class RunTables:
-    """A run's history and GSC profile, and whether its parquet artifacts were there."""
+def _load_tables(
+    client: mlflow.MlflowClient, experiment: Experiment, runs: list[Run], kind: "TableKind"
+) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """Return one table of each run by run id, and the names of the runs whose artifact is lost."""
+    path = cache_path(client.tracking_uri, experiment.experiment_id, kind.artifact)
+    kept = read_cache(path, kind.columns)
+    unread = [run for run in runs if _key(run) not in kept]
+    with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
+        read = list(pool.map(lambda run: _load_table(client, run, kind), unread))
+    tables = {run.info.run_id: table for run, (table, _) in zip(unread, read, strict=True)}
+    fresh = {_key(run): table for run, (table, complete) in zip(unread, read, strict=True) if complete and _key(run)[1]}
+    known = {_key(run): kept[_key(run)] for run in runs if _key(run) in kept}
+    if fresh or len(known) < len(kept):
+        write_cache(path, kind.columns, known | fresh)
+    lost = {run.info.run_name or "" for run, (_, complete) in zip(unread, read, strict=True) if not complete}
+    return tables | {run_id: table for (run_id, _), table in known.items()}, lost
 
-    history: pd.DataFrame
-    profile: pd.DataFrame
-    complete: bool
+
+def _key(run: Run) -> RunKey:
+    return run.info.run_id, run.info.end_time or 0
 
 
-def _load_tables(client: mlflow.MlflowClient, run: Run) -> RunTables:
-    """Read a run's tables; where one is lost, what its metrics hold of it."""
+def _load_table(client: mlflow.MlflowClient, run: Run, kind: "TableKind") -> tuple[pd.DataFrame, bool]:
+    """Read a run's table; where it is lost, what its metrics hold of it, and False.
+
+    Raises ValueError when the table lacks a column or holds what is no number.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            history = pd.read_parquet(_fetch(client, run, schema.HISTORY_TABLE, folder))
-            profile = pd.read_parquet(_fetch(client, run, schema.GSC_TABLE, folder))
-            return RunTables(history, profile, complete=True)
+            stored = pq.read_table(_fetch(client, run, kind.artifact, folder), use_threads=False)
+            table, complete = stored.to_pandas(use_threads=False), True
         except (MlflowException, OSError, ValueError):  # the last is pyarrow's, for a damaged file
-            return RunTables(_history_from_metrics(client, run), _profile_from_metrics(client, run), complete=False)
+            table, complete = kind.from_metrics(client, run), False
+    missing = [column for column in kind.columns if column not in table.columns]
+    if missing:
+        raise ValueError(
+            f"study: {kind.artifact} of run {run.info.run_id} lacks column {missing[0]!r}; delete that run"
+        )
+    try:
+        return table[list(kind.columns)].astype(float), complete
+    except (TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"study: {kind.artifact} of run {run.info.run_id} is no table of numbers ({reason})") from None
 
 
 def _history_from_metrics(client: mlflow.MlflowClient, run: Run) -> pd.DataFrame:
@@ -211,6 +239,19 @@ def _profile_from_metrics(client: mlflow.MlflowClient, run: Run) -> pd.DataFrame
         for point in client.get_metric_history(run.info.run_id, schema.layer_metric(epoch))
     ]
     return pd.DataFrame(rows, columns=list(schema.LAYER_COLUMNS))
+
+
+@dataclasses.dataclass(frozen=True)
+class TableKind:
+    """One of the tables that each run has as an artifact, and what stands for it where it is lost."""
+
+    artifact: str
+    columns: tuple[str, ...]
+    from_metrics: Callable[[mlflow.MlflowClient, Run], pd.DataFrame]
+
+
+HISTORY = TableKind(schema.HISTORY_TABLE, EPOCH_COLUMNS, _history_from_metrics)
+PROFILE = TableKind(schema.GSC_TABLE, schema.LAYER_COLUMNS, _profile_from_metrics)
 
 
 def _fetch(client: mlflow.MlflowClient, run: Run, artifact: str, folder: str) -> str:

@@ -19,6 +19,10 @@ OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normal
 
 ORIGIN_TAGS = (schema.TAG_CODE_REVISION, schema.TAG_DEVICE)
 
+EPOCH_COLUMNS = ("epoch", *schema.EPOCH_METRICS)
+
+STATUSES = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED, UNFINISHED)
+
 TRIAL_COLUMNS = {
     "run_id": "MLflow's id",
     "trial_id": "the study's id, unique",
@@ -69,9 +73,10 @@ def make_frames(
 ) -> StudyFrames:
     """Assemble the frames; raises ValueError for a run whose parameters or tables lack what the schema declares."""
     chance_error = float(experiment_tags.get(schema.TAG_CHANCE_ERROR, 0.9))
-    epochs = _stack(histories, ["epoch", *schema.EPOCH_METRICS])
+    epochs = _stack(histories, list(EPOCH_COLUMNS))
     layers = _stack(profiles, list(schema.LAYER_COLUMNS))
     trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
+    _check_trials(trials)
     trials["network"] = name_networks(trials, list(schema.PARAM_TYPES))
     trials["architecture"] = name_networks(trials, ARCHITECTURE)
     first = epochs[epochs["epoch"] == 0].set_index("run_id")
@@ -135,19 +140,37 @@ def _parse_trial(row: dict[str, str]) -> dict[str, object]:
     for name, kind in schema.PARAM_TYPES.items():
         if name not in row:
             raise ValueError(f"study: run {row['name']} ({row['run_id']}) lacks parameter {name!r}; delete that run")
-        parsed[name] = row[name] == "True" if kind is bool else kind(row[name])
+        try:
+            parsed[name] = row[name] == "True" if kind is bool else kind(row[name])
+        except ValueError:
+            raise ValueError(
+                f"study: parameter {name!r} of run {row['name']} ({row['run_id']}) is {row[name]!r}, not "
+                f"{kind.__name__}; delete that run"
+            ) from None
     return parsed
+
+
+def _check_trials(trials: pd.DataFrame) -> None:
+    """Raise ValueError when two rows are one trial, or a run ended in a way that nobody declared."""
+    for column in ("run_id", "trial_id"):
+        repeated = trials.loc[trials[column].duplicated(), "name"]
+        if len(repeated):
+            raise ValueError(f"study: two runs have the {column} of {repeated.iloc[0]}; delete one of them")
+    unknown = trials[~trials["status"].isin(STATUSES)]
+    if len(unknown):
+        name, status = unknown[["name", "status"]].iloc[0]
+        raise ValueError(f"study: run {name} has status {status!r}, not one of {', '.join(STATUSES)}; delete that run")
 
 
 def _stack(tables: dict[str, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     """Put the runs' tables below each other, with their run_id."""
-    frames = []
     for run_id, table in tables.items():
         missing = [column for column in columns if column not in table.columns]
         if missing:
             raise ValueError(f"study: a table of run {run_id} lacks column {missing[0]!r}; delete that run")
-        if len(table):
-            frames.append(table[columns].astype(float).assign(run_id=run_id))
-    if not frames:
+    filled = {run_id: table[columns] for run_id, table in tables.items() if len(table)}
+    if not filled:
         return pd.DataFrame({column: pd.Series(dtype=float) for column in columns} | {"run_id": pd.Series(dtype=str)})
-    return pd.concat(frames, ignore_index=True)
+    stacked = pd.concat(filled.values(), ignore_index=True).astype(float)
+    rows = np.repeat(list(filled), [len(table) for table in filled.values()])
+    return stacked.assign(run_id=pd.Series(rows, dtype=str))

@@ -1,5 +1,7 @@
 """What all tests share: one thread per process, as in a worker, and small data."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -36,3 +38,11 @@ def make_trial():
         return TrialConfig.from_fields({**small, **fields})
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what the analysis remembers of studies out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANALYSIS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
