@@ -4,7 +4,9 @@ Reads the parquet artifacts, which are complete, in threads, and those of an end
 are for browsing: their history is asked for only where an artifact is missing.
 """
 
+import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import re
@@ -22,7 +24,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, amid the progress
 
 import mlflow
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
@@ -47,7 +51,8 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     """
     client = make_client(tracking_uri)
     experiment = find_experiment(client, name)
-    runs = _find_trial_runs(client, experiment)
+    with _no_garbage_collection():
+        runs = _find_trial_runs(client, experiment)
     ended = [run for run in runs if _has_ended(run)]
     if not ended:
         raise ValueError(f"study: no trial of {name!r} has ended yet ({len(runs)} are running); wait for the first one")
@@ -61,6 +66,18 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
         profiles=profiles,
         incomplete=sorted(lost_histories | lost_profiles),
     )
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Spare half of the time that SQLAlchemy takes: its many new objects make Python look through all old ones."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
@@ -204,20 +221,17 @@ def _load_table(client: mlflow.MlflowClient, run: Run, kind: "TableKind") -> tup
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            stored = pq.read_table(_fetch(client, run, kind.artifact, folder), use_threads=False)
-            table, complete = stored.to_pandas(use_threads=False), True
+            with pq.ParquetFile(_fetch(client, run, kind.artifact, folder)) as file:
+                table, complete = file.read(use_threads=False), True
         except (MlflowException, OSError, ValueError):  # the last is pyarrow's, for a damaged file
-            table, complete = kind.from_metrics(client, run), False
-    missing = [column for column in kind.columns if column not in table.columns]
-    if missing:
-        raise ValueError(
-            f"study: {kind.artifact} of run {run.info.run_id} lacks column {missing[0]!r}; delete that run"
-        )
+            table, complete = pa.Table.from_pandas(kind.from_metrics(client, run), preserve_index=False), False
     try:
-        return table[list(kind.columns)].astype(float), complete
-    except (TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"study: {kind.artifact} of run {run.info.run_id} is no table of numbers ({reason})") from None
+        # By column into one block of memory: a frame that is built from a table's columns takes ten times as long.
+        numbers = [table.column(name).cast(pa.float64()).to_numpy() for name in kind.columns]
+    except (KeyError, ValueError) as error:
+        reason = str(error).strip("'").partition("\n")[0]
+        raise ValueError(f"study: {kind.artifact} of run {run.info.run_id} is unusable ({reason}); delete it") from None
+    return pd.DataFrame(np.column_stack(numbers), columns=list(kind.columns)), complete
 
 
 def _history_from_metrics(client: mlflow.MlflowClient, run: Run) -> pd.DataFrame:

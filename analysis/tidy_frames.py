@@ -168,9 +168,9 @@ def _stack(tables: dict[str, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
         missing = [column for column in columns if column not in table.columns]
         if missing:
             raise ValueError(f"study: a table of run {run_id} lacks column {missing[0]!r}; delete that run")
-    filled = {run_id: table[columns] for run_id, table in tables.items() if len(table)}
+    filled = {run_id: table for run_id, table in tables.items() if len(table)}
     if not filled:
         return pd.DataFrame({column: pd.Series(dtype=float) for column in columns} | {"run_id": pd.Series(dtype=str)})
-    stacked = pd.concat(filled.values(), ignore_index=True).astype(float)
+    stacked = pd.concat(filled.values(), ignore_index=True)[columns].astype(float)
     rows = np.repeat(list(filled), [len(table) for table in filled.values()])
     return stacked.assign(run_id=pd.Series(rows, dtype=str))
