@@ -1,6 +1,10 @@
 """One look for every figure: sizes, type, grid, and colours that colour-blind readers can tell apart."""
 
+import dataclasses
 import functools
+import io
+import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -10,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -17,11 +22,16 @@ Result = TypeVar("Result")
 CATEGORY_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Okabe and Ito's palette."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+THEORY_COLOR = "#111111"
+CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linewidth": 1, "linestyle": (0, (1, 1.5))}
 DOTS_PER_INCH = 150
 
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -55,6 +65,60 @@ def make_figure(
     return figure, figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
 
 
+def make_panels(
+    count: int, columns: int = 3, *, panel_width: float = 2.35, panel_height: float = 2.0
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and `count` axes in reading order that share scales, at most so many in a row.
+
+    Three panels of this width fill a page and are still legible on a phone that shows two thirds of it.
+    """
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    width = max(panel_width * columns, 3.4)
+    figure = Figure(figsize=(width, panel_height * rows + 0.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel in grid.flat[count:]:
+        panel.remove()
+    for panel in grid.flat[max(count - columns, 0) : count]:
+        panel.xaxis.set_tick_params(labelbottom=True)  # panels above a gap are the last of their column
+    return figure, list(grid.flat[:count])
+
+
+def title_panel(panel: Axes, title: str) -> None:
+    """Put a name above a panel, broken into lines that fit."""
+    inches = panel.get_figure().get_figwidth() / panel.get_subplotspec().get_gridspec().ncols
+    panel.set_title("\n".join(textwrap.wrap(title, max(int(inches * 14), 12))) or " ", fontsize=8.5)
+
+
+def label_axes(figure: Figure, x: str, y: str) -> None:
+    """Label the axes that all panels share."""
+    figure.supxlabel(x, fontsize=9.5)
+    figure.supylabel(y, fontsize=9.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+    """A figure as PNG and SVG, and its width in inches at the size it was designed for."""
+
+    png: bytes
+    svg: bytes
+    width_inches: float
+
+
+def render(figure: Figure) -> Rendered:
+    """Draw a figure. The PNG has a palette, which makes it a third as large as one with 16 million colours."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=DOTS_PER_INCH)
+    with Image.open(picture) as full, io.BytesIO() as small:
+        full.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        png = small.getvalue()
+    drawing = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "same figure, same file"}):
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+    return Rendered(png, drawing.getvalue(), float(figure.get_figwidth()))
+
+
 def save_figure(figure: Figure, path: Path) -> bytes:
     """Write a PNG; return its bytes for embedding."""
     figure.savefig(path, dpi=DOTS_PER_INCH)
@@ -83,3 +147,12 @@ def label_plain_ticks(axes: Axes, values: Sequence[float]) -> None:
     """Put plain numbers at the given places of a logarithmic x axis."""
     axes.set_xticks(list(values), [f"{value:g}" for value in values])
     axes.set_xticks([], minor=True)
+
+
+def spread_depths(depths: Sequence[float] | np.ndarray) -> list[float]:
+    """Keep depths that are far enough apart to be labelled on a logarithmic axis."""
+    kept: list[float] = []
+    for depth in sorted(depths):
+        if not kept or depth / kept[-1] >= 1.7:
+            kept.append(depth)
+    return kept

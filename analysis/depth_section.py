@@ -1,0 +1,118 @@
+"""Findings → the section on trainable depth."""
+
+from analysis.depth_figures import plot_error_by_depth, plot_trainable_depths
+from analysis.figure_style import render
+from analysis.findings import Findings
+from analysis.section import (
+    Drawing,
+    Section,
+    Table,
+    depth_range,
+    fixed,
+    interval,
+    make_table,
+    number,
+    say_by_subject,
+    text,
+)
+
+
+def make_depth_section(findings: Findings) -> Section:
+    """Say how deep each network can be trained, and which rule predicts it."""
+    depths, rules = findings.depths, findings.rules
+    notes = [note for note in (depths.note, rules.note) if note]
+    if depths.failure_error is not None:
+        notes.insert(0, f"A training counts as failed from a final training error of {depths.failure_error:.3f} on.")
+    drawings, tables = [], []
+    if len(findings.errors):
+        drawings.append(_draw_errors(findings))
+        tables.append(_tabulate_errors(findings))
+    if len(depths.table):
+        if depths.table[["d50", "d50_low", "d50_high"]].notna().any(axis=None):
+            drawings.append(_draw_depths(findings))
+        tables.append(_tabulate_depths(findings))
+    if len(rules.table):
+        notes += say_by_subject(rules.verdicts)
+        tables.append(_tabulate_rules(findings))
+    return Section("depth", "How deep each network can be trained", notes, drawings, tables)
+
+
+def _draw_errors(findings: Findings) -> Drawing:
+    caption = (
+        "Final error against depth at the best learning rate; bands are the range over seeds. Where a line rises to "
+        "the dotted one (chance), that depth cannot be trained; look at which k the rise goes away. Dashed: test error."
+    )
+    return Drawing(
+        "error_by_depth", caption, render(plot_error_by_depth(findings.errors, findings.frames.chance_error))
+    )
+
+
+def _draw_depths(findings: Findings) -> Drawing:
+    caption = (
+        "Depth at which half of the trainings fail, with its 95% interval. Arrows are open bounds: the truth lies "
+        "beyond the depths that were tried. Look whether D50 climbs with k, and whether it follows the black dashes, "
+        "the rule 16/ln χ at the rate that was measured before training (not drawn where it lies above the panel)."
+    )
+    return Drawing("trainable_depth", caption, render(plot_trainable_depths(findings.depths.table)))
+
+
+def _tabulate_depths(findings: Findings) -> Table:
+    return make_table(
+        "trainable_depth",
+        "Trainable depth D50, with 95% intervals",
+        findings.depths.table,
+        {
+            "network": text("network"),
+            "optimizer": text("optimizer"),
+            "k": number("dilution"),
+            "D50": text("written"),
+            "depths": depth_range("depths"),
+            "failed": lambda row: f"{row.failed:g} of {row.trials:g}",
+            "spread σ": fixed("spread", 2),
+            "lapse λ": fixed("lapse", 2),
+            "16/ln χ": number("rule_depth"),
+            "its interval": interval("rule_depth_low", "rule_depth_high", 0),
+            "log10 GSC at D50": fixed("critical_log10_gsc", 2),
+            "GSC interval": interval("critical_log10_gsc_low", "critical_log10_gsc_high", 2),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_rules(findings: Findings) -> Table:
+    return make_table(
+        "depth_rules",
+        "Which rule predicts where training fails (lower held-out loss is better)",
+        findings.rules.table,
+        {
+            "optimizer": text("optimizer"),
+            "rule": text("rule"),
+            "constant": number("constant"),
+            "95% interval": interval("constant_low", "constant_high", 2),
+            "parameters": text("parameters"),
+            "AIC": fixed("aic", 1),
+            "held-out loss": fixed("held_out_log_loss", 3),
+            "trials": text("trials"),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_errors(findings: Findings) -> Table:
+    return make_table(
+        "final_errors",
+        "Final errors at the best learning rate (mean over seeds)",
+        findings.errors,
+        {
+            "network": text("network"),
+            "optimizer": text("optimizer"),
+            "k": number("dilution"),
+            "depth": text("depth"),
+            "learning rate": number("learning_rate"),
+            "seeds": text("seeds"),
+            "diverged": text("diverged"),
+            "training": fixed("train_error", 3),
+            "range": interval("train_error_low", "train_error_high", 3),
+            "test": fixed("test_error", 3),
+        },
+    )

@@ -1,0 +1,152 @@
+"""Findings → the section on explosion rates."""
+
+import dataclasses
+
+import pandas as pd
+
+from analysis.figure_style import render
+from analysis.findings import Findings
+from analysis.rate_figures import plot_explosion_rates, plot_gsc_by_layer, plot_rates_over_epochs
+from analysis.section import (
+    Drawing,
+    Section,
+    Table,
+    depth_range,
+    fixed,
+    interval,
+    make_table,
+    number,
+    p_value,
+    say_by_subject,
+    text,
+)
+
+
+def make_rate_section(findings: Findings) -> Section:
+    """Say how fast GSC grows per layer: before training, beside theory; over training; in which form; by dilution."""
+    rates, trained = findings.rates.table, findings.rates_over_epochs.table
+    forms, law = findings.forms, findings.law
+    notes = [note for note in (findings.rates.note, forms.note, law.note) if note]
+    drawings, tables = [], []
+    if len(rates):
+        drawings.append(_draw_rates(rates, law.table))
+        tables.append(_tabulate_rates(rates))
+    if len(findings.profiles):
+        drawings.append(_draw_profiles(findings.profiles))
+    if trained["epoch"].nunique() > 1 and (trained["optimizer"] != "").any():
+        drawings.append(_draw_training(trained))
+        tables.append(_tabulate_training(trained))
+    if len(law.table):
+        tables.append(_tabulate_law(law.table))
+        notes += say_by_subject(law.verdicts)
+    if len(forms.table):
+        tables.append(_tabulate_forms(forms.table))
+    return Section("rates", "How fast gradients explode", notes, drawings, tables)
+
+
+def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
+    caption = (
+        "Growth of GSC per layer before training; above 1 gradients explode. Look whether dots fall towards 1 as k "
+        "grows, and whether bars cover the black dashes (mean-field theory: infinite width, Gaussian inputs)."
+    )
+    if len(law):
+        caption += " The dashed line continues the rate of the late layers at the smallest k by the dilution law."
+    return Drawing("explosion_rates", caption, render(plot_explosion_rates(rates, law)))
+
+
+def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
+    caption = (
+        f"GSC from each layer to the logits, in the deepest networks (depth {profiles['depth'].max():g}). A straight "
+        "line is an exponential explosion, and its slope the logarithm of the rate; a flat one is no explosion. After "
+        "training, networks that learned nothing keep their slope."
+    )
+    return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer(profiles)))
+
+
+def _draw_training(trained: pd.DataFrame) -> Drawing:
+    caption = (
+        "Explosion rate over training, with its 95% interval. Lines that fall: training itself reduces the explosion; "
+        "lines that stay high belong to networks that do not learn."
+    )
+    return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs(trained)))
+
+
+def _tabulate_rates(rates: pd.DataFrame) -> Table:
+    return make_table(
+        "explosion_rates",
+        "Explosion rate before training",
+        rates,
+        {
+            "network": text("network"),
+            "k": number("dilution"),
+            "depths": depth_range("depths"),
+            "seeds": text("seeds"),
+            "rate r": fixed("explosion_rate", 4),
+            "95% interval": interval("low", "high", 4),
+            "mean-field": fixed("mean_field", 4),
+            "off by s.e.": fixed("errors_from_mean_field", 1),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_training(trained: pd.DataFrame) -> Table:
+    last = trained[trained["epoch"] > 0]
+    last = last[last["epoch"] == last.groupby(["network", "optimizer", "dilution"])["epoch"].transform("max")]
+    shown = make_table(
+        "explosion_rates_by_epoch",
+        "Explosion rate after the last epoch (the CSV has all epochs)",
+        last,
+        {
+            "network": text("network"),
+            "optimizer": text("optimizer"),
+            "k": number("dilution"),
+            "epoch": number("epoch"),
+            "seeds": text("seeds"),
+            "rate r": fixed("explosion_rate", 4),
+            "95% interval": interval("low", "high", 4),
+        },
+    )
+    return dataclasses.replace(shown, frame=trained)
+
+
+def _tabulate_law(law: pd.DataFrame) -> Table:
+    return make_table(
+        "dilution_law",
+        "Dilution law: r_k² − 1 = (r_0² − 1)/(k² + 1), in the late layers",
+        law,
+        {
+            "network": text("network"),
+            "k": number("dilution"),
+            "seeds": text("seeds"),
+            "r_k²": fixed("growth", 4),
+            "95% interval": interval("growth_low", "growth_high", 4),
+            "by the law": fixed("predicted_growth", 4),
+            "excess": fixed("excess", 4),
+            "its interval": interval("excess_low", "excess_high", 4),
+            "p": p_value("p_value"),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_forms(forms: pd.DataFrame) -> Table:
+    return make_table(
+        "growth_forms",
+        "Form of the growth over layers: error in decades on seeds left out",
+        forms,
+        {
+            "network": text("network"),
+            "k": number("dilution"),
+            "depth": text("depth"),
+            "seeds": text("seeds"),
+            "best": text("best"),
+            "exponential": fixed("exponential_error", 4),
+            "power": fixed("power_error", 4),
+            "stretched": fixed("stretched_error", 4),
+            "gain over exponential": fixed("gain_over_exponential", 4),
+            "95% interval": interval("gain_low", "gain_high", 4),
+            "exponent": fixed("stretched_exponent", 2),
+            "note": text("note"),
+        },
+    )

@@ -1,0 +1,171 @@
+"""Findings → the section on what stops training, and what dilution trades for it."""
+
+from analysis.figure_style import render
+from analysis.findings import Findings
+from analysis.section import (
+    Drawing,
+    Section,
+    Table,
+    fixed,
+    interval,
+    make_table,
+    number,
+    p_value,
+    text,
+)
+from analysis.tradeoff_figures import plot_best_dilutions, plot_critical_gsc, plot_error_against_gsc, plot_pareto
+
+
+def make_tradeoff_section(findings: Findings) -> Section:
+    """Say what tells failing trainings from others, which dilution is best, and who is beaten by nobody."""
+    tradeoff, best, front = findings.tradeoff, findings.best_dilutions, findings.front
+    said = [tradeoff.depth_adds, tradeoff.shared, tradeoff.note, best.note, front.note]
+    drawings, tables = [], []
+    if len(findings.outcomes.table.dropna(subset=["log10_gsc", "error"])):
+        drawings.append(_draw_outcomes(findings))
+    if tradeoff.critical[["critical_log10_gsc", "low", "high"]].notna().any(axis=None):
+        drawings.append(_draw_critical(findings))
+    if best.table["best_dilution"].notna().any():
+        drawings.append(_draw_best(findings))
+    if len(front.table.dropna(subset=["log10_gsc", "error"])):
+        drawings.append(_draw_front(findings))
+    for rows, tabulate in (
+        (tradeoff.coefficients, _tabulate_coefficients),
+        (tradeoff.scores, _tabulate_scores),
+        (tradeoff.critical, _tabulate_critical),
+        (best.table, _tabulate_best),
+        (front.table, _tabulate_front),
+    ):
+        if len(rows):
+            tables.append(tabulate(findings))
+    return Section(
+        "tradeoff", "What stops training, and the trade-off", [line for line in said if line], drawings, tables
+    )
+
+
+def _draw_outcomes(findings: Findings) -> Drawing:
+    caption = (
+        "One point per trained network, at the learning rate that its other seeds found best. If exploding gradients "
+        "are what stops training, the error rises from left to right, and at the same GSC in every panel: compare the "
+        "vertical lines (half fail) and their bands."
+    )
+    outcomes, tradeoff = findings.outcomes, findings.tradeoff
+    known = outcomes.table.dropna(subset=["log10_gsc", "error"])
+    figure = plot_error_against_gsc(known, tradeoff.critical, outcomes.failure_error)
+    return Drawing("error_against_gsc", caption, render(figure))
+
+
+def _draw_critical(findings: Findings) -> Drawing:
+    caption = (
+        "GSC before training at which half of the trainings fail, per network (arrows: open bounds), and of all "
+        "together (grey). Intervals that miss each other say that there is no common critical GSC."
+    )
+    tradeoff = findings.tradeoff
+    return Drawing("critical_gsc", caption, render(plot_critical_gsc(tradeoff.critical, tradeoff.critical_gsc)))
+
+
+def _draw_best(findings: Findings) -> Drawing:
+    caption = (
+        "Dilution with the smallest final training error at each depth; bars span the levels that the data do not "
+        "exclude. Points that climb with depth: deeper networks need more dilution. Points at the top say only that "
+        "more was not tried."
+    )
+    return Drawing("best_dilution", caption, render(plot_best_dilutions(findings.best_dilutions.table)))
+
+
+def _draw_front(findings: Findings) -> Drawing:
+    table = findings.front.table.dropna(subset=["log10_gsc", "error"])
+    depths = ", ".join(f"{depth:g}" for depth in sorted(table["depth"].unique()))
+    caption = (
+        f"Explosion and error of every network at depth {depths}. Rings: beaten by no other in explosion, "
+        "pseudo-linearity and error together, the stronger the surer. Towards the lower left is better; a ring far up "
+        "is kept for its small pseudo-linearity or explosion alone."
+    )
+    return Drawing("pareto_front", caption, render(plot_pareto(table)))
+
+
+def _tabulate_coefficients(findings: Findings) -> Table:
+    return make_table(
+        "tradeoff_coefficients",
+        "logit P(fail) = α_optimizer + β₁ ln GSC + β₂ ln D + β₃ pseudo-linearity",
+        findings.tradeoff.coefficients,
+        {
+            "term": text("term"),
+            "coefficient": fixed("coefficient", 3),
+            "95% interval": interval("low", "high", 3),
+            "p": p_value("p_value"),
+            "interval between networks": interval("low_between_networks", "high_between_networks", 3),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_scores(findings: Findings) -> Table:
+    return make_table(
+        "tradeoff_scores",
+        "Scores on networks that were left out of the fit (lower is better)",
+        findings.tradeoff.scores,
+        {
+            "model": text("model"),
+            "left out": text("held_out"),
+            "trials": text("trials"),
+            "log loss": fixed("log_loss", 3),
+            "Brier": fixed("brier", 3),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_critical(findings: Findings) -> Table:
+    return make_table(
+        "critical_gsc",
+        "GSC before training at which half fail (log10)",
+        findings.tradeoff.critical,
+        {
+            "network": text("network"),
+            "optimizer": text("optimizer"),
+            "failed": lambda row: f"{row.failed:g} of {row.trials:g}",
+            "log10 GSC": fixed("critical_log10_gsc", 2),
+            "95% interval": interval("low", "high", 2),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_best(findings: Findings) -> Table:
+    return make_table(
+        "best_dilution",
+        "Dilution of the smallest error at each depth",
+        findings.best_dilutions.table,
+        {
+            "network": text("network"),
+            "optimizer": text("optimizer"),
+            "depth": text("depth"),
+            "best k": text("written"),
+            "not excluded": text("not_excluded"),
+            "error": fixed("error", 3),
+            "error without": fixed("error_without", 3),
+            "seeds": text("seeds"),
+            "note": text("note"),
+        },
+    )
+
+
+def _tabulate_front(findings: Findings) -> Table:
+    return make_table(
+        "pareto_front",
+        "Explosion, pseudo-linearity and error: who is beaten by nobody",
+        findings.front.table,
+        {
+            "network": text("network"),
+            "optimizer": text("optimizer"),
+            "k": number("dilution"),
+            "depth": text("depth"),
+            "log10 GSC": fixed("log10_gsc", 2),
+            "pseudo-linearity": fixed("pseudo_linearity", 3),
+            "error": fixed("error", 3),
+            "on the front": lambda row: "yes" if row.on_front is True or row.on_front == 1 else "no",
+            "probability": fixed("membership", 2),
+            "note": text("note"),
+        },
+    )
