@@ -1,39 +1,34 @@
-"""Command line of the analysis: `report` a study, draw `run-figures`."""
+"""Command line of the analysis: `report` a study, ask one question of it, draw `run-figures`."""
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
 from study.run_log_schema import check_study_name
 
+if TYPE_CHECKING:
+    from analysis.findings import Findings
+    from analysis.section import Section
+
 INTERRUPTED = 130
+QUESTIONS = {
+    "rates": "how fast gradients explode, per network and epoch, beside theory",
+    "depth": "how deep each network can be trained, and which rule predicts it",
+    "tradeoff": "what stops training, the best dilution, and the Pareto front",
+    "importance": "which parameters the final error depends on",
+}
+ROWS_SHOWN = 60
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for bad usage."""
-    parser = OneLineParser(prog="python -m analysis", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    report = commands.add_parser("report", help="write reports/NAME/index.html and its tables, also to MLflow")
-    report.add_argument(
-        "--output", type=_path, default=Path("reports"), help="folder of reports (default: %(default)s)"
-    )
-    report.set_defaults(command=report_command)
-    run_figures = commands.add_parser("run-figures", help="give every run in MLflow a figure of its GSC by layer")
-    run_figures.set_defaults(command=run_figures_command)
-    atlas = commands.add_parser("atlas", help="write table and figure of a GSC atlas from its CSV")
-    atlas.add_argument("csv", type=_path, help="what `python -m study atlas` wrote")
-    atlas.add_argument("--table", type=_path, required=True, help="Markdown file to write")
-    atlas.add_argument("--figure", type=_path, required=True, help="PNG file to write")
-    atlas.set_defaults(command=atlas_command)
-    for command in (report, run_figures):
-        command.add_argument("name", help="name of the study")
-        command.add_argument(
-            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)"
-        )
-    options = parser.parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     try:
         if "name" in options:
             check_study_name(options.name)
@@ -57,16 +52,92 @@ def _path(value: str) -> Path:
     return Path(_text(value))
 
 
+def _make_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="python -m analysis", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report = commands.add_parser("report", help="write reports/NAME/index.html and its tables, also to MLflow")
+    report.add_argument("--format", choices=("html", "md"), default="html", help="of the page (default: %(default)s)")
+    report.set_defaults(command=report_command)
+    questions = {name: commands.add_parser(name, help=help) for name, help in QUESTIONS.items()}
+    for name, question in questions.items():
+        question.set_defaults(command=section_command, question=name)
+    for command in (report, *questions.values()):
+        command.add_argument("--output", type=_path, default=Path("reports"), help="folder (default: %(default)s)")
+        command.add_argument(
+            "--failure-error",
+            type=float,
+            metavar="ERROR",
+            help="final training error from which a training counts as failed (default: chosen by the analysis)",
+        )
+    run_figures = commands.add_parser("run-figures", help="give every run in MLflow a figure of its GSC by layer")
+    run_figures.set_defaults(command=run_figures_command)
+    atlas = commands.add_parser("atlas", help="write table and figure of a GSC atlas from its CSV")
+    atlas.add_argument("csv", type=_path, help="what `python -m study atlas` wrote")
+    atlas.add_argument("--table", type=_path, required=True, help="Markdown file to write")
+    atlas.add_argument("--figure", type=_path, required=True, help="PNG file to write")
+    atlas.set_defaults(command=atlas_command)
+    for command in (report, *questions.values(), run_figures):
+        command.add_argument("name", help="name of the study")
+        command.add_argument(
+            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)"
+        )
+    return parser
+
+
+def _find(options: argparse.Namespace) -> "Findings":
+    """Load the study that is asked about."""
+    from analysis.findings import Findings
+    from analysis.load_runs import load_study
+
+    if options.failure_error is not None and not 0 < options.failure_error < 1:
+        raise ValueError(f"failure-error: {options.failure_error:g} is out of range; give a number between 0 and 1")
+    return Findings(load_study(options.name, options.tracking_uri), options.failure_error)
+
+
 def report_command(options: argparse.Namespace, console: Console) -> None:
     """Write a report and store it."""
-    from analysis.load_runs import load_study, store_report
+    from analysis.load_runs import store_report
     from analysis.report import write_report
 
-    frames = load_study(options.name, options.tracking_uri)
-    written = write_report(frames, options.output / options.name, f"python -m analysis report {options.name}")
+    command = f"python -m analysis report {options.name}"
+    if options.failure_error is not None:
+        command += f" --failure-error {options.failure_error:g}"
+    written = write_report(_find(options), options.output / options.name, command, options.format)
     store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
-    console.print(written.summary, highlight=False)
-    console.print(f"Report: {written.page}", highlight=False, soft_wrap=True)
+    for line in written.lines:
+        console.print(Text(line), end="\n\n")
+    console.print(f"Report: {written.page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def section_command(options: argparse.Namespace, console: Console) -> None:
+    """Print one section's text and tables; write its files."""
+    from analysis.section import make_console_table, write_section_files
+
+    section = _section_makers()[options.question](_find(options))
+    written = write_section_files(section, options.output / options.name)
+    for line in section.text:
+        console.print(Text(line), end="\n\n")
+    for table in section.tables:
+        console.print(make_console_table(table, ROWS_SHOWN))
+        hidden = len(table.rows) - ROWS_SHOWN
+        console.print(f"… and {hidden} more rows in {table.name}.csv\n" if hidden > 0 else "", markup=False)
+    files = ", ".join(path.name for path in written)
+    console.print(f"Wrote {files or 'nothing'} in {options.output / options.name}", highlight=False, markup=False)
+
+
+def _section_makers() -> "dict[str, Callable[[Findings], Section]]":
+    """Import late: other commands need no estimators."""
+    from analysis.depth_section import make_depth_section
+    from analysis.importance_section import make_importance_section
+    from analysis.rate_section import make_rate_section
+    from analysis.tradeoff_section import make_tradeoff_section
+
+    return {
+        "rates": make_rate_section,
+        "depth": make_depth_section,
+        "tradeoff": make_tradeoff_section,
+        "importance": make_importance_section,
+    }
 
 
 def run_figures_command(options: argparse.Namespace, console: Console) -> None:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from analysis.figure_style import (
     CHANCE_STYLE,
     THEORY_COLOR,
+    add_legend,
     category_colors,
     label_axes,
     label_plain_ticks,
@@ -52,7 +53,7 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
         Line2D([], [], color="#333333", linestyle="--", linewidth=1, label="test"),
         Line2D([], [], label="chance", **CHANCE_STYLE),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    add_legend(figure, handles)
     return figure
 
 
@@ -95,7 +96,7 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
         Line2D([], [], color=THEORY_COLOR, ls="", marker="_", markersize=10, mew=2, label="16/ln χ, measured χ"),
         Line2D([], [], color="#dddddd", linewidth=7, label="deeper than tried"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    add_legend(figure, handles)
     return figure
 
 

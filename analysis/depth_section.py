@@ -10,6 +10,7 @@ from analysis.section import (
     depth_range,
     fixed,
     interval,
+    make_cross_table,
     make_table,
     number,
     say_by_subject,
@@ -43,7 +44,7 @@ def _draw_errors(findings: Findings) -> Drawing:
         "the dotted one (chance), that depth cannot be trained; look at which k the rise goes away. Dashed: test error."
     )
     return Drawing(
-        "error_by_depth", caption, render(plot_error_by_depth(findings.errors, findings.frames.chance_error))
+        "error_by_depth", caption, render(plot_error_by_depth, findings.errors, findings.frames.chance_error)
     )
 
 
@@ -53,7 +54,7 @@ def _draw_depths(findings: Findings) -> Drawing:
         "beyond the depths that were tried. Look whether D50 climbs with k, and whether it follows the black dashes, "
         "the rule 16/ln χ at the rate that was measured before training (not drawn where it lies above the panel)."
     )
-    return Drawing("trainable_depth", caption, render(plot_trainable_depths(findings.depths.table)))
+    return Drawing("trainable_depth", caption, render(plot_trainable_depths, findings.depths.table))
 
 
 def _tabulate_depths(findings: Findings) -> Table:
@@ -99,20 +100,20 @@ def _tabulate_rules(findings: Findings) -> Table:
 
 
 def _tabulate_errors(findings: Findings) -> Table:
-    return make_table(
+    """Write training / test error, depth across; the CSV has a row for each, with learning rates and ranges."""
+    errors = findings.errors.assign(
+        written=[
+            f"{row.train_error:.3f} / {row.test_error:.3f}"
+            if row.test_error == row.test_error
+            else f"{row.train_error:.3f}"
+            for row in findings.errors.itertuples()
+        ]
+    )
+    return make_cross_table(
         "final_errors",
-        "Final errors at the best learning rate (mean over seeds)",
-        findings.errors,
-        {
-            "network": text("network"),
-            "optimizer": text("optimizer"),
-            "k": number("dilution"),
-            "depth": text("depth"),
-            "learning rate": number("learning_rate"),
-            "seeds": text("seeds"),
-            "diverged": text("diverged"),
-            "training": fixed("train_error", 3),
-            "range": interval("train_error_low", "train_error_high", 3),
-            "test": fixed("test_error", 3),
-        },
+        "Final errors, training / test, at the best learning rate (mean over seeds)",
+        errors,
+        {"network": text("network"), "optimizer": text("optimizer"), "k": number("dilution")},
+        "depth",
+        text("written"),
     )

@@ -1,11 +1,13 @@
 """One look for every figure: sizes, type, grid, and colours that colour-blind readers can tell apart."""
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 Arguments = ParamSpec("Arguments")
@@ -25,6 +28,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 THEORY_COLOR = "#111111"
 CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linewidth": 1, "linestyle": (0, (1, 1.5))}
 DOTS_PER_INCH = 150
+NARROW_INCHES = 4.2
+_PAGE_IS_NARROW = contextvars.ContextVar("page_is_narrow", default=False)
 
 STYLE: dict[str, Any] = {
     "font.size": 10,
@@ -65,14 +70,24 @@ def make_figure(
     return figure, figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
 
 
+@contextlib.contextmanager
+def narrow_page() -> Iterator[None]:
+    """Make figures for a phone: as wide as its page, with type that is as large as elsewhere."""
+    token = _PAGE_IS_NARROW.set(True)
+    try:
+        yield
+    finally:
+        _PAGE_IS_NARROW.reset(token)
+
+
 def make_panels(
     count: int, columns: int = 3, *, panel_width: float = 2.35, panel_height: float = 2.0
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure and `count` axes in reading order that share scales, at most so many in a row.
-
-    Three panels of this width fill a page and are still legible on a phone that shows two thirds of it.
-    """
+    """Return a figure and `count` axes in reading order that share scales, at most so many in a row."""
     columns = min(columns, count)
+    if _PAGE_IS_NARROW.get():
+        columns = min(columns, 2 if panel_width < 3 else 1)
+        panel_width = min(NARROW_INCHES / columns, max(panel_width, NARROW_INCHES / 2))
     rows = math.ceil(count / columns)
     width = max(panel_width * columns, 3.4)
     figure = Figure(figsize=(width, panel_height * rows + 0.7), layout="constrained")
@@ -85,10 +100,17 @@ def make_panels(
     return figure, list(grid.flat[:count])
 
 
+def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """Put a legend above all panels, in as many columns as fit."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    fitting = int(figure.get_figwidth() / (0.55 + 0.075 * longest))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(max(fitting, 1), len(handles), 6))
+
+
 def title_panel(panel: Axes, title: str) -> None:
     """Put a name above a panel, broken into lines that fit."""
-    inches = panel.get_figure().get_figwidth() / panel.get_subplotspec().get_gridspec().ncols
-    panel.set_title("\n".join(textwrap.wrap(title, max(int(inches * 14), 12))) or " ", fontsize=8.5)
+    inches = panel.bbox.width / mpl.rcParams["figure.dpi"]
+    panel.set_title("\n".join(textwrap.wrap(title, max(int(inches * 18), 12))) or " ", fontsize=8.5)
 
 
 def label_axes(figure: Figure, x: str, y: str) -> None:
@@ -99,24 +121,35 @@ def label_axes(figure: Figure, x: str, y: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """A figure as PNG and SVG, and its width in inches at the size it was designed for."""
+    """A figure as PNG and SVG, as PNG for a phone, and its width in inches at the size it was designed for."""
 
     png: bytes
     svg: bytes
+    narrow_png: bytes
     width_inches: float
 
 
-def render(figure: Figure) -> Rendered:
-    """Draw a figure. The PNG has a palette, which makes it a third as large as one with 16 million colours."""
+def render(plot: Callable[Arguments, Figure], *arguments: Arguments.args, **options: Arguments.kwargs) -> Rendered:
+    """Draw what `plot` returns."""
+    figure = plot(*arguments, **options)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # once is enough for both files
+    png, drawing = _draw_png(figure), io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "same figure, same file"}):
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+    with narrow_page():
+        narrow = plot(*arguments, **options)
+    fits = figure.get_figwidth() <= narrow.get_figwidth()
+    return Rendered(png, drawing.getvalue(), png if fits else _draw_png(narrow), float(figure.get_figwidth()))
+
+
+def _draw_png(figure: Figure) -> bytes:
+    """Draw a PNG with a palette, which makes it a third as large as one with 16 million colours."""
     picture = io.BytesIO()
     figure.savefig(picture, dpi=DOTS_PER_INCH)
     with Image.open(picture) as full, io.BytesIO() as small:
         full.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-        png = small.getvalue()
-    drawing = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "same figure, same file"}):
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
-    return Rendered(png, drawing.getvalue(), float(figure.get_figwidth()))
+        return small.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> bytes:

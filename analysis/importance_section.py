@@ -15,7 +15,7 @@ def make_importance_section(findings: Findings) -> Section:
             f"What the final training error of {importance.trials} trials depends on, by {importance.method}; bars are "
             "95% intervals. A long bar for a pair (a × b) says that the effect of one depends on the other."
         )
-        drawings.append(Drawing("importance", caption, render(plot_importance(importance.table, importance.method))))
+        drawings.append(Drawing("importance", caption, render(plot_importance, importance.table, importance.method)))
     if len(importance.table):
         columns = {
             "term": text("term"),

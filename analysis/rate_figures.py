@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis.depth_figures import list_places, pair_panels
 from analysis.figure_style import (
     CATEGORY_COLORS,
     THEORY_COLOR,
+    add_legend,
     label_axes,
     make_panels,
     ordered_colors,
@@ -52,7 +54,7 @@ def plot_explosion_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Figure:
     ]
     if len(law):
         handles.append(Line2D([], [], color=LAW_COLOR, ls="--", linewidth=1, label="dilution law, late layers"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    add_legend(figure, handles)
     return figure
 
 
@@ -70,11 +72,11 @@ def plot_rates_over_epochs(rates: pd.DataFrame) -> Figure:
             color = colors[dilution]
             panel.fill_between(line["epoch"], line["low"], line["high"], color=color, alpha=0.15, linewidth=0)
             panel.plot(line["epoch"], line["explosion_rate"], "o-", color=color, markersize=3)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     label_axes(figure, "epoch (0: before training)", "explosion rate r")
     _limit(panels, rates)
     handles = [Line2D([], [], color=color, marker="o", label=f"k = {dilution:g}") for dilution, color in colors.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6))
+    add_legend(figure, handles)
     return figure
 
 
@@ -112,5 +114,5 @@ def plot_gsc_by_layer(profiles: pd.DataFrame) -> Figure:
             Line2D([], [], color="#333333", linestyle=style, linewidth=1.4, label=optimizer)
             for optimizer, style in styles.items()
         ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))
+    add_legend(figure, handles)
     return figure

@@ -51,7 +51,7 @@ def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
     )
     if len(law):
         caption += " The dashed line continues the rate of the late layers at the smallest k by the dilution law."
-    return Drawing("explosion_rates", caption, render(plot_explosion_rates(rates, law)))
+    return Drawing("explosion_rates", caption, render(plot_explosion_rates, rates, law))
 
 
 def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
@@ -60,7 +60,7 @@ def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
         "line is an exponential explosion, and its slope the logarithm of the rate; a flat one is no explosion. After "
         "training, networks that learned nothing keep their slope."
     )
-    return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer(profiles)))
+    return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer, profiles))
 
 
 def _draw_training(trained: pd.DataFrame) -> Drawing:
@@ -68,7 +68,7 @@ def _draw_training(trained: pd.DataFrame) -> Drawing:
         "Explosion rate over training, with its 95% interval. Lines that fall: training itself reduces the explosion; "
         "lines that stay high belong to networks that do not learn."
     )
-    return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs(trained)))
+    return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs, trained))
 
 
 def _tabulate_rates(rates: pd.DataFrame) -> Table:

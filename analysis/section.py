@@ -24,13 +24,17 @@ UNKNOWN = "–"
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A frame for its CSV, and the same for people: headings and rows of text. `name` is the file's stem."""
+    """A frame for its CSV, and the same for people: headings and rows of text. `name` is the file's stem.
+
+    `numeric` says which columns hold numbers and are aligned to the right.
+    """
 
     name: str
     title: str
     frame: pd.DataFrame
     headings: list[str]
     rows: list[list[str]]
+    numeric: list[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +64,23 @@ def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, C
     """
     rows = [[write(row) for write in cells.values()] for row in frame.itertuples(index=False)]
     kept = [place for place in range(len(cells)) if any(row[place] not in ("", UNKNOWN) for row in rows)]
-    headings = list(cells)
-    return Table(
-        name, title, frame, [headings[place] for place in kept], [[row[place] for place in kept] for row in rows]
-    )
+    headings, rows = [list(cells)[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    numeric = [_is_numeric([row[place] for row in rows]) for place in range(len(kept))]
+    return Table(name, title, frame, headings, rows, numeric)
+
+
+def make_cross_table(
+    name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, Cell], across: str, write: Cell
+) -> Table:
+    """Write a frame for people with the values of one column across, and a row for each content of `cells`."""
+    values = sorted(frame[across].unique())
+    rows: dict[tuple[str, ...], dict[Any, str]] = {}
+    for row in frame.itertuples(index=False):
+        rows.setdefault(tuple(cell(row) for cell in cells.values()), {})[getattr(row, across)] = write(row)
+    texts = [[*first, *(others.get(value, "") for value in values)] for first, others in rows.items()]
+    headings = [*cells, *(f"{across} {value:g}" for value in values)]
+    numeric = [_is_numeric([row[place] for row in texts]) for place in range(len(headings))]
+    return Table(name, title, frame, headings, texts, numeric)
 
 
 def text(column: str) -> Cell:
@@ -170,14 +187,13 @@ def make_console_table(table: Table, rows: int | None = None) -> ConsoleTable:
     """Return a table for the terminal, its first rows only if asked; markup in it is text like any other."""
     shown = ConsoleTable(title=Text(table.title), title_justify="left")
     for place, heading in enumerate(table.headings):
-        column = [row[place] for row in table.rows]
-        shown.add_column(Text(heading), justify="right" if is_numeric(column) else "left")
+        shown.add_column(Text(heading), justify="right" if table.numeric[place] else "left")
     for row in table.rows[:rows]:
         shown.add_row(*(Text(cell) for cell in row))
     return shown
 
 
-def is_numeric(cells: Sequence[str]) -> bool:
+def _is_numeric(cells: Sequence[str]) -> bool:
     """Whether a column of text holds numbers (or intervals of them), so that it reads best aligned to the right."""
     known = [cell for cell in cells if cell not in ("", UNKNOWN)]
     return bool(known) and all(cell.lstrip("≥≤<−- ")[:1].isdigit() for cell in known)

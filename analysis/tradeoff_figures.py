@@ -9,13 +9,12 @@ from analysis.depth_figures import list_places, pair_panels, spread_shifts
 from analysis.estimates import Estimate
 from analysis.figure_style import (
     CHANCE_STYLE,
+    add_legend,
     category_colors,
     category_markers,
     label_axes,
-    label_plain_ticks,
     make_panels,
     ordered_colors,
-    spread_depths,
     styled,
     title_panel,
 )
@@ -25,7 +24,7 @@ from analysis.figure_style import (
 def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failure_error: float | None) -> Figure:
     """Final training error against GSC before training, a point per outcome; where half fail, with its interval.
 
-    `outcomes` has `best_learning_rates.OUTCOME_COLUMNS`, `critical` has `tradeoff.CRITICAL_COLUMNS`. A panel per network.
+    `outcomes` has `best_learning_rates.OUTCOME_COLUMNS`, `critical` `tradeoff.CRITICAL_COLUMNS`. A panel per network.
     """
     networks = sorted(outcomes["network"].unique())
     colors, markers = category_colors(outcomes["optimizer"]), category_markers(outcomes["optimizer"])
@@ -65,7 +64,7 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
     handles.append(Line2D([], [], label="counts as failed above", **CHANCE_STYLE))
     if critical["critical_log10_gsc"].notna().any():
         handles.append(Line2D([], [], color="#333333", linewidth=1, label="half fail (band: 95% interval)"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    add_legend(figure, handles)
     return figure
 
 
@@ -113,26 +112,27 @@ def plot_best_dilutions(best: pd.DataFrame) -> Figure:
     networks = sorted(known["network"].unique())
     levels = sorted({*known["best_dilution"], *known["low"].dropna(), *known["high"].dropna()})
     places = {level: place for place, level in enumerate(levels)}
+    columns = {depth: place for place, depth in enumerate(sorted(known["depth"].unique()))}
     colors, shifts = category_colors(known["optimizer"]), spread_shifts(sorted(known["optimizer"].unique()))
     figure, panels = make_panels(len(networks))
     for panel, network in zip(panels, networks, strict=True):
         title_panel(panel, network)
         for optimizer, line in known[known["network"] == network].groupby("optimizer"):
-            depth = line["depth"] * 1.35 ** (shifts[optimizer] / 0.36)
+            depth = line["depth"].map(columns) + shifts[optimizer]
             color = colors[optimizer]
             low, high = line["low"].fillna(levels[0]).map(places), line["high"].fillna(levels[-1]).map(places)
             panel.vlines(depth, low, high, color=color, linewidth=1.8, alpha=0.55)
             panel.plot(depth, line["best_dilution"].map(places), "o", color=color, markersize=5)
-        panel.set_xscale("log")
-        label_plain_ticks(panel, spread_depths(known["depth"].unique()))
+        panel.set_xticks(range(len(columns)), [f"{depth:g}" for depth in columns])
+        panel.set_xlim(-0.6, len(columns) - 0.4)
         panel.set_yticks(range(len(levels)), [f"{level:g}" for level in levels])
         panel.set_ylim(-0.4, len(levels) - 0.6)
-    label_axes(figure, "depth (linear layers, log scale)", "best dilution level k")
+    label_axes(figure, "depth (linear layers)", "best dilution level k")
     handles = [
-        Line2D([], [], color=color, marker="o", label=f"{name}, and what is not excluded (95%)")
+        Line2D([], [], color=color, marker="o", label=f"{name}, and what is not excluded")
         for name, color in colors.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    add_legend(figure, handles)
     return figure
 
 
@@ -168,7 +168,7 @@ def plot_pareto(front: pd.DataFrame) -> Figure:
         Line2D([], [], ls="", marker="o", color="#D55E00", markerfacecolor="none", markersize=9, label="on the front"),
         Line2D([], [], ls="", marker="o", color="#d5d5d5", markersize=3, label="all others"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    add_legend(figure, handles)
     return figure
 
 

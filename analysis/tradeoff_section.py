@@ -8,6 +8,7 @@ from analysis.section import (
     Table,
     fixed,
     interval,
+    make_cross_table,
     make_table,
     number,
     p_value,
@@ -51,8 +52,8 @@ def _draw_outcomes(findings: Findings) -> Drawing:
     )
     outcomes, tradeoff = findings.outcomes, findings.tradeoff
     known = outcomes.table.dropna(subset=["log10_gsc", "error"])
-    figure = plot_error_against_gsc(known, tradeoff.critical, outcomes.failure_error)
-    return Drawing("error_against_gsc", caption, render(figure))
+    image = render(plot_error_against_gsc, known, tradeoff.critical, outcomes.failure_error)
+    return Drawing("error_against_gsc", caption, image)
 
 
 def _draw_critical(findings: Findings) -> Drawing:
@@ -61,7 +62,7 @@ def _draw_critical(findings: Findings) -> Drawing:
         "together (grey). Intervals that miss each other say that there is no common critical GSC."
     )
     tradeoff = findings.tradeoff
-    return Drawing("critical_gsc", caption, render(plot_critical_gsc(tradeoff.critical, tradeoff.critical_gsc)))
+    return Drawing("critical_gsc", caption, render(plot_critical_gsc, tradeoff.critical, tradeoff.critical_gsc))
 
 
 def _draw_best(findings: Findings) -> Drawing:
@@ -70,7 +71,7 @@ def _draw_best(findings: Findings) -> Drawing:
         "exclude. Points that climb with depth: deeper networks need more dilution. Points at the top say only that "
         "more was not tried."
     )
-    return Drawing("best_dilution", caption, render(plot_best_dilutions(findings.best_dilutions.table)))
+    return Drawing("best_dilution", caption, render(plot_best_dilutions, findings.best_dilutions.table))
 
 
 def _draw_front(findings: Findings) -> Drawing:
@@ -81,7 +82,7 @@ def _draw_front(findings: Findings) -> Drawing:
         "pseudo-linearity and error together, the stronger the surer. Towards the lower left is better; a ring far up "
         "is kept for its small pseudo-linearity or explosion alone."
     )
-    return Drawing("pareto_front", caption, render(plot_pareto(table)))
+    return Drawing("pareto_front", caption, render(plot_pareto, table))
 
 
 def _tabulate_coefficients(findings: Findings) -> Table:
@@ -133,21 +134,13 @@ def _tabulate_critical(findings: Findings) -> Table:
 
 
 def _tabulate_best(findings: Findings) -> Table:
-    return make_table(
+    return make_cross_table(
         "best_dilution",
-        "Dilution of the smallest error at each depth",
+        "Dilution k of the smallest error, with its 95% interval (the CSV has errors, levels and notes)",
         findings.best_dilutions.table,
-        {
-            "network": text("network"),
-            "optimizer": text("optimizer"),
-            "depth": text("depth"),
-            "best k": text("written"),
-            "not excluded": text("not_excluded"),
-            "error": fixed("error", 3),
-            "error without": fixed("error_without", 3),
-            "seeds": text("seeds"),
-            "note": text("note"),
-        },
+        {"network": text("network"), "optimizer": text("optimizer")},
+        "depth",
+        text("written"),
     )
 
 

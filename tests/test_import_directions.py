@@ -13,7 +13,7 @@ OURS = {f"{package}.{path.stem}": path for package in PACKAGES for path in (ROOT
 ONLY = {
     "ray": {"study.sweep"},
     "mlflow": {"study.run_log", "analysis.load_runs"},
-    "matplotlib": {"analysis.figures", "analysis.figure_style"},
+    "matplotlib": {"analysis.figure_style", *(module for module in OURS if module.endswith("figures"))},
 }
 BARE = "study.train_loop"
 """It and all below it must run where only torch and numpy are installed."""
