@@ -110,14 +110,21 @@ def write_records(folder: StudyFolder, trials: Sequence[TrialConfig], statuses: 
 
 
 def write_store(
-    storage: Path, name: str, trials: Sequence[TrialConfig], statuses: Mapping[str, str] | None = None
+    storage: Path,
+    name: str,
+    trials: Sequence[TrialConfig],
+    statuses: Mapping[str, str] | None = None,
+    data: str = "synthetic",
 ) -> str:
-    """Write a study into a storage folder as a finished (or half-finished) one; return the tracking URI."""
+    """Write a study into a storage folder as a finished (or half-finished) one; return the tracking URI.
+
+    `data` is what the study says that its images are.
+    """
     folder = StudyFolder(storage, name)
     folder.create()
     tracking_uri = schema.home_tracking_uri(storage)
     tags = {
-        schema.TAG_DATA: "synthetic",
+        schema.TAG_DATA: data,
         schema.TAG_DATA_CHECKSUM: "simulated",
         schema.TAG_CHANCE_ERROR: f"{CHANCE:g}",
     }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import pytest
 from analysis import figures
 from analysis.explosion_rates import estimate_explosion_rates, measure_growth
 from analysis.fits import average_profiles, pair_error_with_gsc, tabulate_final_errors
-from analysis.report import describe_study, make_sentences, write_report
+from analysis.report import describe_study
 from analysis.tidy_frames import make_frames
 from analysis.uncertainty import t_interval
 from study import run_log_schema as schema
@@ -145,39 +144,6 @@ def test_a_learning_rate_that_not_all_seeds_have_finished_is_no_candidate():
     assert (row.learning_rate, row.seeds) == (1e-3, 2)
 
 
-@pytest.mark.parametrize(
-    ("shift", "sentence"),
-    [(-0.05, "helps most for none-relu with adam at depth 20"), (0.0, "No skip path lowers"), (0.1, "No skip path")],
-)
-def test_what_is_said_of_dilution_is_true(shift, sentence):
-    frames = simulate(grid(dilutions=[0.0, 2.0]))
-    diluted = frames.trials["dilution"] == 2.0
-    frames.trials.loc[diluted, "final_train_error"] += shift * (frames.trials["depth"] / 20)
-    said = make_sentences(frames, tabulate_final_errors(frames), estimate_explosion_rates(frames).table)
-    assert sentence in said[0]
-
-
-@pytest.mark.parametrize(
-    ("rate", "noise", "sentence"),
-    [(1.2, 0.0, "explodes fastest"), (0.9, 0.0, "no gradient is seen to explode"), (1.001, 0.05, "no gradient")],
-)
-def test_what_is_said_of_explosion_is_true(rate, noise, sentence):
-    frames = simulate(grid(seeds=range(3)), rate=rate, noise=noise)
-    (said,) = make_sentences(frames, tabulate_final_errors(frames), estimate_explosion_rates(frames).table)
-    assert sentence in said
-
-
-def test_the_report_says_what_was_varied(tmp_path):
-    page = write_report(simulate(grid(seeds=[0, 1])), tmp_path, "command").page.read_text()
-    assert "Varied: depth (5, 20), seed (0, 1)." in page
-    assert "width 100" in page
-
-
-def test_the_table_of_errors_gives_training_before_test(tmp_path):
-    page = write_report(simulate(grid(depths=[10])), tmp_path, "command").page.read_text()
-    assert "<td>0.100 / 0.200</td>" in page
-
-
 def test_diverged_counts_as_chance_and_failed_as_nothing():
     trials = grid(depths=[10], seeds=[0, 1, 2, 3])
     frames = simulate(trials, statuses=["ok", "diverged", "failed", "unfinished"])
@@ -202,38 +168,6 @@ def test_profiles_are_of_the_deepest_trials_at_both_ends():
 def test_pairs_hold_one_row_per_measured_trial():
     frames = simulate(grid(seeds=[0, 1]), statuses=["ok", "failed", "diverged", "ok"])
     assert len(pair_error_with_gsc(frames)) == 3
-
-
-ODD_STUDIES = {
-    "one trial": (grid(depths=[5]), None),
-    "one depth": (grid(depths=[5], seeds=[0, 1]), None),
-    "depth two alone": (grid(depths=[2]), None),
-    "all diverged": (grid(seeds=[0, 1]), ["diverged"] * 4),
-    "one measured, one failed": (grid(depths=[5, 6]), ["ok", "failed"]),
-    "one measured, one running": (grid(depths=[5, 6]), ["ok", "unfinished"]),
-    "no vanilla network": (grid(dilutions=[1.0, 2.0]), None),
-}
-
-
-@pytest.mark.parametrize("name", ODD_STUDIES)
-def test_odd_studies_have_a_report(name, tmp_path):
-    trials, statuses = ODD_STUDIES[name]
-    report = write_report(simulate(trials, statuses=statuses), tmp_path, "command <b>")
-    page = report.page.read_text()
-    words = re.sub(r'base64,[^"]*', "", page.split("</style>")[1]).lower()
-    assert not re.search(r"\bnan\b|\binf\b", words)
-    assert "command &lt;b&gt;" in page
-
-
-def test_a_study_without_measurements_is_one_clear_line(tmp_path):
-    with pytest.raises(ValueError, match="no trial of 'made-up' measured anything"):
-        write_report(simulate(grid(), statuses=["failed", "failed"]), tmp_path, "command")
-
-
-def test_an_unwritable_report_folder(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"output: cannot write to .*choose another with --output"):
-        write_report(simulate(grid()), tmp_path / "file" / "reports", "command")
 
 
 def test_a_run_figure_is_drawn(tmp_path):

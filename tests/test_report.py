@@ -1,0 +1,218 @@
+"""Every study has a report or one clear line: whole, odd, half-finished and damaged ones; nothing is nan."""
+
+import itertools
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from analysis import figure_style
+from analysis.__main__ import QUESTIONS, main
+from analysis.report import escape_markdown
+from benchmarks.simulated_study import UNFINISHED, write_store
+from search_spaces.axes import grid
+from study import run_log_schema as schema
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::ResourceWarning")
+
+SPITEFUL = "images:<script>alert('x')</script> | *bold* [link](http://x)"
+
+
+def make_grid(**fields):
+    return grid(
+        **{"depth": [3, 50], "dilution": [0, 4], "normalization": "batch", "seed": [0, 1], "epochs": 1, **fields}
+    )
+
+
+def all_end(trials, status):
+    return {trial.trial_id: status for trial in trials}
+
+
+WHOLE = make_grid(depth=[3, 20, 60], activation=["relu", "tanh"]) + make_grid(
+    optimizer="sgd", learning_rate=[0.03, 0.1], momentum=0.9
+)
+STUDIES = {
+    "whole": (WHOLE, {}),
+    "one-seed": (make_grid(seed=0), {}),
+    "one-depth": (make_grid(depth=8), {}),
+    "depth-two": (make_grid(depth=2), {}),
+    "one-trial": (make_grid(depth=8, dilution=0, seed=0), {}),
+    "untrained": (make_grid(epochs=0), {}),
+    "none-fails": (make_grid(depth=[3, 5], activation="relu", normalization="layer"), {}),
+    "all-fail": (make_grid(depth=[90, 99], dilution=0), {}),
+    "all-diverged": (make_grid(), all_end(make_grid(), schema.STATUS_DIVERGED)),
+    "only-dilution": (make_grid(dilution=4, depth=[3, 8]), {}),
+    "half-finished": (
+        make_grid(),
+        all_end(make_grid()[:2], UNFINISHED) | all_end(make_grid()[2:3], schema.STATUS_FAILED),
+    ),
+    "tables-lost": (make_grid(), {}),
+}
+WITHOUT_REPORT = {
+    "nothing-measured": (
+        make_grid(),
+        all_end(make_grid(), schema.STATUS_FAILED),
+        "no trial of 'nothing-measured' measured anything before it failed; see tag error in MLflow",
+    ),
+    "just-begun": (
+        make_grid(),
+        all_end(make_grid(), UNFINISHED),
+        "no trial of 'just-begun' has ended yet (8 are running); wait for the first one",
+    ),
+    "empty": ([], {}, "no trial of 'empty' has ended yet (0 are running); wait for the first one"),
+}
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    """One store that holds all of these studies."""
+    storage = tmp_path_factory.mktemp("studies")
+    for name, (trials, statuses, *_) in {**STUDIES, **WITHOUT_REPORT}.items():
+        uri = write_store(storage, name, trials, statuses, data=SPITEFUL if name == "whole" else "synthetic")
+    shutil.rmtree(storage / schema.ARTIFACT_FOLDER / "tables-lost")
+    return uri
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch):
+    monkeypatch.setattr(figure_style, "DOTS_PER_INCH", 40)
+
+
+def words_of(page):
+    """What a reader sees of a page, without its style, script and pictures."""
+    text = page.read_text()
+    text = re.sub(r"(?s)<(style|script)>.*?</\1>", "", text)
+    return re.sub(r'(src|srcset)="data:[^"]*"', "", text)
+
+
+def assert_nothing_is_nan(text):
+    assert not re.search(
+        r"\b(nan|inf|none|nat)\b", re.sub(r"none-relu|clipping none|device none|torch none", "", text.lower())
+    )
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_report(uri, tmp_path, capsys, name):
+    assert main(["report", name, "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
+    folder, page = tmp_path / name, words_of(tmp_path / name / "index.html")
+    assert_nothing_is_nan(page)
+    answer = re.findall(r"<li>(.*?)</li>", page.partition("</ol>")[0])
+    assert len(answer) == 3
+    assert all(sentence.endswith(".") and len(sentence) < 700 for sentence in answer)
+    linked = re.findall(r'href="([^#"]*)"', page)
+    assert linked
+    for file in linked:
+        assert (folder / file).stat().st_size > 0, file
+    printed = capsys.readouterr()
+    assert "index.html" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("name", WITHOUT_REPORT)
+@pytest.mark.parametrize("command", ["report", "depth"])
+def test_studies_that_hold_nothing_are_one_line(uri, tmp_path, capsys, name, command):
+    assert main([command, name, "--tracking-uri", uri, "--output", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert WITHOUT_REPORT[name][2] in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("name", ["whole", "one-trial"])
+def test_questions_print_their_tables_and_write_their_files(uri, tmp_path, capsys, name, question):
+    assert main([question, name, "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert_nothing_is_nan(printed.out)
+    files = re.search(r"Wrote (.*) in", " ".join(printed.out.split()))[1]
+    assert {path.name for path in (tmp_path / name).iterdir()} == set(files.split(", ")) - {"nothing"}
+    for path in (tmp_path / name).glob("*.csv"):
+        assert len(pd.read_csv(path))
+    if name == "whole":
+        assert list((tmp_path / name).glob("*.svg"))
+        assert list((tmp_path / name).glob("*.png"))
+
+
+def test_what_a_study_says_is_text(uri, tmp_path):
+    for page_format in ("html", "md"):
+        assert main(["report", "whole", "--tracking-uri", uri, "--output", str(tmp_path), "--format", page_format]) == 0
+        text = (tmp_path / "whole" / f"index.{page_format}").read_text()
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert" in text
+    assert r"\| \*bold\* \[link\](http://x)" in text
+    assert not re.search(r"\b(nan|inf)\b", text.lower())
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert len(pictures) > 4
+    assert all((tmp_path / "whole" / picture).exists() for picture in pictures)
+
+
+def test_rows_of_markdown_tables_have_the_cells_that_their_headings_promise(uri, tmp_path):
+    main(["report", "whole", "--tracking-uri", uri, "--output", str(tmp_path), "--format", "md"])
+    lines = (tmp_path / "whole" / "index.md").read_text().splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    for before, line in itertools.pairwise(tables):
+        if line.startswith("|--"):
+            width = before.count("|") - before.count("\\|")
+        elif not before.startswith("|--") or line:
+            continue
+        assert line.count("|") - line.count("\\|") == width
+
+
+def test_the_report_says_what_was_done_with_every_trial(uri, tmp_path):
+    main(["report", "half-finished", "--tracking-uri", uri, "--output", str(tmp_path), "--failure-error", "0.5"])
+    page = words_of(tmp_path / "half-finished" / "index.html")
+    assert "8 trials (5 ok, 0 diverged, 1 failed, 2 unfinished)" in page
+    assert "Made by: python -m analysis report half-finished --failure-error 0.5" in page
+    assert "Varied: depth (3, 50), dilution (0, 4), seed (0, 1)." in page
+    assert "scipy " in page
+
+
+def test_lost_tables_are_told(uri, tmp_path):
+    main(["report", "tables-lost", "--tracking-uri", uri, "--output", str(tmp_path)])
+    assert "The tables of 8 trials are lost" in words_of(tmp_path / "tables-lost" / "index.html")
+
+
+def test_the_page_needs_nothing_from_elsewhere(uri, tmp_path):
+    main(["report", "one-depth", "--tracking-uri", uri, "--output", str(tmp_path)])
+    text = (tmp_path / "one-depth" / "index.html").read_text()
+    assert not re.findall(r'(?:src|srcset|href)="(?:https?:)?//[^"]*"', text)
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src(?:set)?="([^"]*)"', text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reprot", "whole"], "invalid choice: 'reprot'"),
+        (["report", "hole"], "study: 'hole' does not exist; choose one of: "),
+        (["depth", "../whole"], "name: '../whole' is unusable"),
+        (["depth", "whole", "--failure-error", "7"], "failure-error: 7 is out of range"),
+        (["report", "whole", "--format", "pdf"], "invalid choice: 'pdf'"),
+        (["report"], "arguments are required: name"),
+    ],
+)
+def test_typos_are_one_line(uri, tmp_path, capsys, arguments, message):
+    if arguments[0] in ("report", "depth") and len(arguments) > 1:
+        arguments = [*arguments, "--tracking-uri", uri, "--output", str(tmp_path)]
+    try:
+        status = main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    printed = capsys.readouterr().err
+    assert status == 2
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_an_unwritable_report_folder(uri, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for command in ("report", "rates"):
+        assert main([command, "one-trial", "--tracking-uri", uri, "--output", str(tmp_path / "file" / "reports")]) == 2
+        assert "output: cannot write to " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [("a|b", r"a\|b"), ("<b> & *c*", r"&lt;b&gt; &amp; \*c\*"), ("two\nlines", "two lines"), ("`x`_y_", r"\`x\`\_y\_")],
+)
+def test_markdown_shows_text_as_it_is(text, escaped):
+    assert escape_markdown(text) == escaped
