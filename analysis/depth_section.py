@@ -13,7 +13,6 @@ from analysis.section import (
     make_cross_table,
     make_table,
     number,
-    say_by_subject,
     text,
 )
 
@@ -33,7 +32,7 @@ def make_depth_section(findings: Findings) -> Section:
             drawings.append(_draw_depths(findings))
         tables.append(_tabulate_depths(findings))
     if len(rules.table):
-        notes += say_by_subject(rules.verdicts)
+        notes += list(dict.fromkeys(rules.verdicts.values()))
         tables.append(_tabulate_rules(findings))
     return Section("depth", "How deep each network can be trained", notes, drawings, tables)
 

@@ -78,12 +78,11 @@ def _render(page_format: str, content: dict[str, object]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=page_format == "html",
         undefined=jinja2.StrictUndefined,
-        trim_blocks=page_format == "md",
     )
     environment.filters["plain"] = escape_markdown
-    return environment.get_template(f"report.{page_format}.j2").render(
-        content, encode=lambda png: base64.b64encode(png).decode()
-    )
+    template = environment.get_template(f"report.{page_format}.j2")
+    page = template.render(content, encode=lambda png: base64.b64encode(png).decode())
+    return re.sub(r"\n{3,}", "\n\n", page)
 
 
 def escape_markdown(text: str) -> str:
