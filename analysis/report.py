@@ -127,8 +127,10 @@ def describe_method(findings: Findings, command: str) -> list[str]:
         "GSC is the gradient scale coefficient, unsquared: the relative change of the logits per unit relative random "
         "change of a layer's state (Philipp, Song and Carbonell, arXiv:1712.05577). Its logarithms are to base 10.",
         "Explosion rates are estimated per seed, then averaged with a t interval over seeds. χ = r².",
-        "The best learning rate is part of each estimate: it is chosen again in every resample, by training error.",
-        "D50 is a probit in ln depth with a lapse rate and profile-likelihood intervals; an open side is a bound.",
+        "For D50 and the trade-off, each seed is judged at the learning rate that its other seeds found best, by "
+        "training error; figures and tables of final errors show the rate with the lowest mean of all seeds.",
+        "D50 is a probit in ln depth with a lapse rate; its interval is of the penalised profile likelihood, averaged "
+        "over bootstrap choices of the learning rate; an open side is a bound.",
         "All intervals are 95% intervals, one by one, not all of them together.",
         "Errors are of whole splits (or the subsets in use), in evaluation mode, after the last epoch.",
         *describe_setting(frames),

@@ -66,8 +66,8 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     level = f"k = {row['best_dilution']:g}"
     interval = _describe_levels(row)
     effect = f"{where}, {_name(row)} has its smallest training error with {level}{interval}, {errors}"
-    if not row["low"] > 0:
-        return f"That dilution fixes it is not shown here: {effect}, and no dilution at all is not excluded."
+    if 0.0 in _parse_levels(row["not_excluded"]):
+        return f"That dilution fixes it is not shown here: {effect}, but k = 0 is not excluded as the best."
     return f"Dilution fixes it: {effect}{_describe_gain(row, depths.table)}."
 
 
@@ -79,6 +79,11 @@ def _describe_gain(row: Any, table: pd.DataFrame) -> str:
         return ""
     before, after = _describe_depth(own.loc[0.0]), _describe_depth(own.loc[row["best_dilution"]])
     return f"; half of its trainings fail {after} with it, {before} without"
+
+
+def _parse_levels(text: object) -> list[float]:
+    """Return the levels of "0, 1, 2"."""
+    return [float(level) for level in str(text).replace(",", " ").split()]
 
 
 def _describe_levels(row: Any) -> str:

@@ -128,10 +128,7 @@ def plot_best_dilutions(best: pd.DataFrame) -> Figure:
         panel.set_yticks(range(len(levels)), [f"{level:g}" for level in levels])
         panel.set_ylim(-0.4, len(levels) - 0.6)
     label_axes(figure, "depth (linear layers)", "best dilution level k")
-    handles = [
-        Line2D([], [], color=color, marker="o", label=f"{name}, and what is not excluded")
-        for name, color in colors.items()
-    ]
+    handles = [Line2D([], [], color=color, marker="o", label=f"{name}, 95% interval") for name, color in colors.items()]
     add_legend(figure, handles)
     return figure
 

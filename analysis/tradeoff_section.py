@@ -67,9 +67,9 @@ def _draw_critical(findings: Findings) -> Drawing:
 
 def _draw_best(findings: Findings) -> Drawing:
     caption = (
-        "Dilution with the smallest final training error at each depth; bars span the levels that the data do not "
-        "exclude. Points that climb with depth: deeper networks need more dilution. Points at the top say only that "
-        "more was not tried."
+        "Dilution with the smallest final training error at each depth, of the levels tried; bars are 95% intervals "
+        "of where the minimum lies. Points that climb with depth: deeper networks need more dilution. Points at the "
+        "top say only that more was not tried."
     )
     return Drawing("best_dilution", caption, render(plot_best_dilutions, findings.best_dilutions.table))
 
