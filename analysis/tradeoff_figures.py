@@ -71,11 +71,13 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
 @styled
 def plot_critical_gsc(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> Figure:
     """GSC at which half fail, per network, with its interval; a panel per optimizer with the pooled value behind."""
+    # Without any bound the data say nothing: an estimate far beyond them would set the scale of all others.
+    bounded = critical.dropna(subset=["low", "high"], how="all")
     optimizers, networks = sorted(critical["optimizer"].unique()), sorted(critical["network"].unique())
     colors = category_colors(optimizers)
     rows = {network: place for place, network in enumerate(reversed(networks))}
     figure, panels = make_panels(len(optimizers), 2, panel_width=3.5, panel_height=0.7 + 0.3 * len(networks))
-    bounds = [critical[column].dropna() for column in ("critical_log10_gsc", "low", "high")]
+    bounds = [bounded[column].dropna() for column in ("critical_log10_gsc", "low", "high")]
     left, right = _padded(pd.concat(bounds))
     for panel, optimizer in zip(panels, optimizers, strict=True):
         title_panel(panel, optimizer)
@@ -85,12 +87,9 @@ def plot_critical_gsc(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> Fi
             panel.axvspan(low, high, color="#d9d9d9", linewidth=0, zorder=0)
         if shared.value is not None:
             panel.axvline(shared.value, color="#555555", linewidth=1.2)
-        for row in critical[critical["optimizer"] == optimizer].itertuples():
-            if np.isnan([row.critical_log10_gsc, row.low, row.high]).all():
-                continue
+        for row in bounded[bounded["optimizer"] == optimizer].itertuples():
             low, high = np.nan_to_num(row.low, nan=left), np.nan_to_num(row.high, nan=right)
-            if not np.isnan([row.low, row.high]).all():
-                panel.hlines(rows[row.network], low, high, color=colors[optimizer], linewidth=1.8)
+            panel.hlines(rows[row.network], low, high, color=colors[optimizer], linewidth=1.8)
             panel.plot(row.critical_log10_gsc, rows[row.network], "o", color=colors[optimizer], markersize=5)
             for edge, bound, marker in ((right, row.high, ">"), (left, row.low, "<")):
                 if np.isnan(bound):

@@ -24,7 +24,7 @@ def make_tradeoff_section(findings: Findings) -> Section:
     drawings, tables = [], []
     if len(findings.outcomes.table.dropna(subset=["log10_gsc", "error"])):
         drawings.append(_draw_outcomes(findings))
-    if tradeoff.critical[["critical_log10_gsc", "low", "high"]].notna().any(axis=None):
+    if tradeoff.critical[["low", "high"]].notna().any(axis=None):
         drawings.append(_draw_critical(findings))
     if best.table["best_dilution"].notna().any():
         drawings.append(_draw_best(findings))
@@ -76,11 +76,11 @@ def _draw_best(findings: Findings) -> Drawing:
 
 def _draw_front(findings: Findings) -> Drawing:
     table = findings.front.table.dropna(subset=["log10_gsc", "error"])
-    depths = ", ".join(f"{depth:g}" for depth in sorted(table["depth"].unique()))
+    table = table[table["depth"] == table["depth"].max()]
     caption = (
-        f"Explosion and error of every network at depth {depths}. Rings: beaten by no other in explosion, "
-        "pseudo-linearity and error together, the stronger the surer. Towards the lower left is better; a ring far up "
-        "is kept for its small pseudo-linearity or explosion alone."
+        f"Explosion and error of every network at depth {table['depth'].max():g}, the greatest. Rings: beaten by no "
+        "other in explosion, pseudo-linearity and error together, the stronger the surer. Towards the lower left is "
+        "better; a ring far up is kept for its small pseudo-linearity or explosion alone."
     )
     return Drawing("pareto_front", caption, render(plot_pareto, table))
 
