@@ -11,7 +11,7 @@ import pytest
 from tests.faults import studies
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(3600)]
-TRIALS = 12
+TRIALS = 8
 SEED = 20
 
 
@@ -56,7 +56,7 @@ def test_driver_killed_at_20_random_moments(folder, timed):
     while kills < 20:
         driver = studies.start(folder, "study", "--name", "driver-killed", "--max-pack", "4")
         # From before Ray is up until well into training.
-        deadline = time.monotonic() + moments.uniform(0, 1.4 * first)
+        deadline = time.monotonic() + moments.uniform(0, 1.25 * first)
         while time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.02)
         below = studies.children(driver)
@@ -69,7 +69,7 @@ def test_driver_killed_at_20_random_moments(folder, timed):
         print(f"kill {kills}: {done} epochs recorded")
     studies.finish(studies.start(folder, "study", "--name", "driver-killed", "--max-pack", "2"))
     conclude(folder, "driver-killed", undisturbed, kills, started)
-    print(f"processes left behind by killed drivers for over 20 s: {leftovers}")
+    print(f"processes left behind by killed drivers for over 5 s: {leftovers}")
 
 
 def test_20_workers_killed(folder, undisturbed):

@@ -32,7 +32,7 @@ def test_the_memory_monitor_is_survived_where_it_is_on(folder, monkeypatch):
     before = {worker.pid for worker in studies.train_workers(driver)}
     subprocess.run([sys.executable, "-c", HOG, str(int(1.5 * room))], check=True, env=dict(os.environ))
     studies.finish(driver)
-    points = studies.expect_whole(place, studies.store(folder), trials=12)
+    points = studies.expect_whole(place, studies.store(folder), trials=8)
     attempts = sum(lines[0]["attempts"] - 1 for lines in studies.records(place).values())
     assert before
     assert attempts > 0, "the monitor killed nothing: memory was not short enough"
@@ -54,4 +54,4 @@ def test_ray_killed_under_the_driver(folder):
     studies.end_leftovers(below)
     assert driver.returncode != 0
     studies.finish(studies.start(folder, "study"))
-    studies.expect_whole(place, studies.store(folder), trials=12)
+    studies.expect_whole(place, studies.store(folder), trials=8)

@@ -54,7 +54,7 @@ def test_a_full_disk(small_disk, tmp_path):
     assert "No space left on device" in refused
     (small_disk / "filler").unlink()
     studies.finish(studies.start(folder, "study", "--max-pack", "3"))
-    studies.expect_whole(place, studies.store(folder), trials=12)
+    studies.expect_whole(place, studies.store(folder), trials=8)
     studies.finish(studies.start(folder, "study", "--name", "undisturbed", "--storage", str(tmp_path / "other")))
     assert studies.numbers(place) == studies.numbers(studies.StudyFolder(tmp_path / "other", "undisturbed"))
     print(f"\nfull disk after {sum(map(len, before.values()))} lines: {line}")
