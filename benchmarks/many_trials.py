@@ -8,6 +8,7 @@ Everything is real but training, which takes no time: the plan, Ray, the records
 import argparse
 import itertools
 import json
+import os
 import tempfile
 import threading
 import time
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--without-mlflow", action="store_true", help="leave out sending and the report")
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args()
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray reads it so): workers as nice as this process, not more
     console = Console(quiet=True)
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder) / "studies"

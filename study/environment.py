@@ -1,5 +1,6 @@
 """This process and its data → the tags that say what code, libraries, device and images a number came from."""
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -37,6 +38,7 @@ def describe_data(dataset: Dataset) -> dict[str, str]:
     }
 
 
+@functools.cache  # what this process has loaded does not change with the files
 def code_revision() -> str:
     """Return the git commit of this code, with `-dirty` when files differ from it; the version outside a checkout."""
     project = Path(__file__).resolve().parent.parent

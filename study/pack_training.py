@@ -83,13 +83,13 @@ class PackTraining:
             for trial in remaining:
                 self._end_as_failed(trial, describe_error(error))
             return
-        self._train_all(remaining)
+        self._train_all(remaining, in_new_worker=True)
 
-    def _train_all(self, trials: Sequence[TrialConfig]) -> None:
+    def _train_all(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> None:
         """Train trials in as few groups as their checkpoints and earlier losses allow."""
         groups: dict[tuple[int, int], list[_Beginning]] = defaultdict(list)
         for number, trial in enumerate(trials):
-            beginning = self._find_beginning(trial)
+            beginning = self._find_beginning(trial, in_new_worker)
             if beginning.notice:
                 self._tell(notices=[beginning.notice])
             if beginning.losses >= LOSSES_BEFORE_FAILED:
@@ -100,8 +100,11 @@ class PackTraining:
         for key in sorted(groups):
             self._train_together(groups.pop(key))
 
-    def _find_beginning(self, trial: TrialConfig) -> "_Beginning":
-        """Look where a trial can go on, and how often its worker was lost since it last got further."""
+    def _find_beginning(self, trial: TrialConfig, in_new_worker: bool) -> "_Beginning":
+        """Look where a trial can go on, and how often its worker was lost since it last got further.
+
+        An attempt of this sweep that has not ended is a loss, unless it was this worker's own.
+        """
         path = self.folder.record_path(trial.trial_id)
         start = read_start(path)
         if start is None:
@@ -112,8 +115,9 @@ class PackTraining:
         except ValueError as error:
             notice = f"{trial.name} begins again: {error}"
         epoch = 0 if checkpoint is None else checkpoint.epoch
-        lost = start.get("sweep") == self.sweep_id and not read_end(path) and epoch <= start["resume_epoch"]
-        return _Beginning(trial, checkpoint, start["losses"] + 1 if lost else 0, notice)
+        without_progress = start.get("sweep") == self.sweep_id and not read_end(path) and epoch <= start["resume_epoch"]
+        losses = start["losses"] + in_new_worker if without_progress else 0
+        return _Beginning(trial, checkpoint, losses, notice)
 
     def _load_checkpoint(self, trial: TrialConfig) -> Checkpoint | None:
         """Return a checkpoint that continues the trial's record; raises ValueError, in one line, when it does not."""
@@ -151,7 +155,7 @@ class PackTraining:
         middle = len(unfinished) // 2
         for half in (unfinished[:middle], unfinished[middle:]):
             if half:
-                self._train_all(half)
+                self._train_all(half, in_new_worker=False)
 
     def _train_group(self, beginnings: "list[_Beginning]", records: dict[str, TrialRecord]) -> str | None:
         """Train, record and checkpoint one group; return None, or the traceback of what ended it.

@@ -157,6 +157,23 @@ def test_a_raising_member_fails_alone(run, trials, folder, undisturbed, faulty, 
     assert read_start(folder.record_path(trials[2].trial_id))["attempts"] == 3  # whole pack, half, alone
 
 
+def test_halving_a_large_pack_is_no_loss_of_a_worker(run, make_trial, folder, monkeypatch):
+    trials = [make_trial(seed=seed, epochs=1, depth=2, width=4) for seed in range(16)]
+
+    def train(pack, *arguments, **options):
+        if trials[5] in pack:
+            raise ValueError("its own fault")
+        return train_pack(pack, *arguments, **options)
+
+    monkeypatch.setattr(pack_training, "train_pack", train)
+    run(trials, checkpoint_seconds=1e9)
+    endings = [read_end(folder.record_path(trial.trial_id)) for trial in trials]
+    assert [end["status"] for end in endings] == [schema.STATUS_OK] * 5 + [schema.STATUS_FAILED] + [
+        schema.STATUS_OK
+    ] * 10
+    assert "its own fault" in endings[5]["error"]
+
+
 def test_a_failed_trial_goes_on_in_the_next_sweep(run, trials, folder, undisturbed, faulty, monkeypatch):
     faulty(ValueError("its own fault"))
     run(trials)
