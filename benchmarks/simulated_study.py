@@ -131,7 +131,7 @@ def write_store(
     epochs = max((trial.epochs for trial in trials), default=1)
     run_log = RunLog(tracking_uri, folder, tags, epochs)
     write_records(folder, trials, statuses or {})
-    with RunSender(run_log) as sender:
+    with RunSender(lambda: run_log, tracking_uri) as sender:
         sender.send([trial.trial_id for trial in trials])
     if sender.unsent:
         raise OSError(f"{len(sender.unsent)} simulated trials could not be sent: {sender.problem}")
