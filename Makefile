@@ -6,7 +6,7 @@ UI_PORT ?= 5000
 READY := .venv/ready
 RUN := .venv/bin/python -m
 
-.PHONY: help study report gsc-atlas ui test test-slow test-faults test-coverage check clean
+.PHONY: help study report gsc-atlas ui bench test test-slow test-faults test-coverage check clean
 
 study: $(READY)  ## run the demo study end to end; prints where to look
 	@$(RUN) study run demo; status=$$?; \
@@ -23,6 +23,9 @@ ui: $(READY)  ## serve the MLflow pages of studies/ on this machine alone
 gsc-atlas: $(READY)  ## measure explosion rates of every activation and normalization beside theory, into docs/
 	$(RUN) study atlas --output docs/gsc_atlas.csv
 	$(RUN) analysis atlas docs/gsc_atlas.csv --table docs/gsc_atlas.md --figure docs/figures/gsc_atlas.png
+
+bench: $(READY)  ## speed beside what people run today, on this machine (about half an hour on two cores); docs/speed.md
+	$(RUN) benchmarks
 
 test: $(READY)  ## the whole suite
 	$(RUN) pytest -m "not slow"

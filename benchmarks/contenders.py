@@ -6,6 +6,7 @@ error and loss on the training and the test split. Ours measures GSC as well. No
     tutorial   torchvision transforms, image by image, in a DataLoader, and torch's default Adam: the loop of Ray's
                tutorial on CIFAR-10
     in-memory  the images as one tensor, fused Adam, fp32 products by oneDNN: what plain PyTorch can do for one trial
+    graphed    the same with its steps in a CUDA graph (on a GPU)
     packed     this project, with trials in packs of a given size
 """
 
@@ -13,11 +14,12 @@ import argparse
 import contextlib
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
+from benchmarks.graphed_loop import GraphedEpoch
 from benchmarks.plain_network import PlainNetwork
 from study.datasets import Dataset, load_dataset, make_device_split
 from study.image_sources import import_torchvision_datasets
@@ -26,6 +28,7 @@ from study.train_loop import train_pack
 from study.trial_config import TrialConfig
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+EpochTrainer = Callable[[torch.nn.Module, torch.optim.Optimizer, Batches, str], None]
 
 
 def train_like_the_tutorial(trial: TrialConfig, dataset: Dataset) -> None:
@@ -62,19 +65,26 @@ class _PillowImages(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.images[row])).flatten(), int(self.labels[row])
 
 
-def train_in_memory(trial: TrialConfig, dataset: Dataset, device: str) -> None:
-    """Train one trial on images that lie in memory, standardised once."""
+def train_in_memory(
+    trial: TrialConfig, dataset: Dataset, device: str, train_epoch: EpochTrainer | None = None
+) -> list[float]:
+    """Train one trial on images that lie in memory, standardised once; return its final errors on both splits."""
+    train_epoch = train_epoch or _train_epoch
     splits = [make_device_split(dataset, name, 0, device) for name in ("train", "test")]
     images = [split.standardised(slice(None)) for split in splits]
     labels = [split.labels for split in splits]
     network = PlainNetwork(trial).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=trial.learning_rate, fused=True, capturable=device == "cuda")
+    errors = []
     for _ in range(trial.epochs):
         order = torch.randperm(len(labels[0]), device=device).split(trial.batch_size)
         full = [rows for rows in order if len(rows) == trial.batch_size]
-        _train_epoch(network, optimizer, ((images[0][rows], labels[0][rows]) for rows in full), trial.precision)
-        for x, y in zip(images, labels, strict=True):
-            _evaluate(network, zip(x.split(1000), y.split(1000), strict=True), trial.precision)
+        train_epoch(network, optimizer, ((images[0][rows], labels[0][rows]) for rows in full), trial.precision)
+        errors = [
+            _evaluate(network, zip(x.split(1000), y.split(1000), strict=True), trial.precision)[0]
+            for x, y in zip(images, labels, strict=True)
+        ]
+    return errors
 
 
 def _autocast(precision: str, device: str) -> contextlib.AbstractContextManager:
@@ -114,7 +124,7 @@ def train_packed(trials: list[TrialConfig], dataset: Dataset, pack_size: int, de
 def main() -> None:
     """Train trials that differ in their seeds; print the seconds it took once everything was loaded."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("contender", choices=("tutorial", "in-memory", "packed"))
+    parser.add_argument("contender", choices=("tutorial", "in-memory", "graphed", "packed"))
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--pack", type=int, default=1)
@@ -142,7 +152,8 @@ def main() -> None:
         if options.contender == "tutorial":
             train_like_the_tutorial(trial, dataset)
         else:
-            train_in_memory(trial, dataset, options.device)
+            epoch = GraphedEpoch() if options.contender == "graphed" else None
+            train_in_memory(trial, dataset, options.device, epoch)
     print(time.perf_counter() - started)
 
 

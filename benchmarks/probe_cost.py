@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-
 from benchmarks.machine import describe_machine
 from study import train_loop
 from study.datasets import Dataset, load_dataset
+from study.processor import prepare_processor
 from study.trial_config import TrialConfig
 
 NETWORKS = (("batch", "relu"), ("layer", "tanh"), ("none", "selu"))
@@ -63,10 +62,9 @@ def main() -> None:
     parser.add_argument("--data-folder", type=Path, default=Path("data"))
     parser.add_argument("--depth", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--members", type=int, default=2)
+    parser.add_argument("--members", type=int, default=16)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    prepare_processor()
     dataset = load_dataset(options.data, options.data_folder)
     rows = []
     for network in NETWORKS:

@@ -42,7 +42,8 @@ class Backpropagation:
         self.x = empty(members, batch_size, inputs, dtype=self.short)
         self.n = [empty(*state) for _ in range(states)]
         self.mean, self.variance = ([empty(*moment) for _ in range(states)] for _ in range(2))
-        self.zero = empty(*state)
+        self.has_skip = bool(network.skip_scale.any())
+        self.zero = empty(*state) if self.has_skip else None
         self.streams = [empty(*state), empty(*state)]
         """Two states, or two gradients, that are read and written in turn."""
         self.short_streams = [empty(*state, dtype=self.short) for _ in range(2)] if self.short != weight.dtype else None
@@ -81,7 +82,7 @@ class Backpropagation:
         v = self.zero
         for layer, n in enumerate(self.n):
             last = n is self.n[-1]
-            v_next = self.streams[layer % 2]
+            v_next = self.streams[layer % 2] if self.has_skip else None
             self.kernels.advance(
                 v,
                 self.product,
@@ -95,7 +96,8 @@ class Backpropagation:
                 self.mean[layer],
                 self.variance[layer],
             )
-            v = n if self.network.normalization.axis is None else v_next
+            if self.has_skip:
+                v = n if self.network.normalization.axis is None else v_next
             if last:
                 multiply_members(self.a, output_weight[0], out=self.logits)
             else:
@@ -127,7 +129,9 @@ class Backpropagation:
                 (to_hidden_bias[layer - 1] if layer else to_input_bias[0]).unsqueeze(1),
             )
             multiply_members(self.a.transpose(1, 2), g_above, out=to_weight_above)
-            g_next, g_above = g, g if g_short is None else g_short
+            g_above = g if g_short is None else g_short
+            if self.has_skip:
+                g_next = g
             if layer:
                 to_weight_above = to_hidden[layer - 1]
                 multiply_members(g_above, hidden_weight[layer - 1].transpose(1, 2), out=self.product)

@@ -43,13 +43,16 @@ class EvaluationPass:
         self.short = PRODUCT_DTYPES[precision] or network.stacked[0].dtype
         self.weights = [weight.to(self.short) for weight in network.stacked[::2]]
         self.one, self.nil = torch.ones_like(network.residual_scale), torch.zeros_like(network.skip_scale)
-        self.states: list[torch.Tensor] = []
+        self.has_skip = bool(network.skip_scale.any())
+        self.room: list[torch.Tensor] = []
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits [E, B, C] of examples [B, inputs]."""
         network, (input_weight, hidden_weight, output_weight) = self.network, self.weights
         _, input_bias, _, hidden_bias, _, output_bias = network.stacked
-        v, v_next, a, product = self._states(len(x))
+        self._make_room(len(x))
+        (a, product), states = self.room[:2], self.room[2:]
+        v, v_next = (states[0].zero_(), states[1]) if states else (None, None)
         x = x.to(self.short)[None]
         for member in range(network.member_count):  # as one batch, every member would get a copy of the examples
             one = slice(member, member + 1)
@@ -68,19 +71,17 @@ class EvaluationPass:
                 v_next,
                 a,
             )
-            v, v_next = v_next, v
+            v, v_next = v_next, v  # both None without skip paths
             if not last:
                 multiply_members(a, hidden_weight[layer], out=product)
         return multiply_members(a, output_weight[0]).to(output_bias.dtype) + output_bias[0].unsqueeze(1)
 
-    def _states(self, batch_size: int) -> list[torch.Tensor]:
-        """Return room for two states (zero at first), an activation and a product, made again for another batch."""
-        if not self.states or self.states[0].shape[1] != batch_size:
+    def _make_room(self, batch_size: int) -> None:
+        """Make room for an activation and a product and, with skip paths, two states; again for another batch."""
+        if not self.room or self.room[0].shape[1] != batch_size:
             shape = self.network.member_count, batch_size, self.network.stacked[0].shape[-1]
-            kinds = (self.network.stacked[0].dtype,) * 2 + (self.short,) * 2
-            self.states = [torch.zeros(shape, dtype=kind, device=self.one.device) for kind in kinds]
-        self.states[0].zero_()
-        return self.states
+            kinds = (self.short,) * 2 + (self.network.stacked[0].dtype,) * (2 * self.has_skip)
+            self.room = [torch.zeros(shape, dtype=kind, device=self.one.device) for kind in kinds]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

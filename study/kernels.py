@@ -16,8 +16,10 @@ Legend: E members, B examples, H units; products may be in a shorter type than s
 
 Check: with φ the identity, no normalization and k = 0, v is product + bias and g is g_a.
 
-Kernels write into tensors that they are given. Shapes are symbolic: one compilation serves all depths, widths, batches
-and packs (of one member there is another). Without a compiler the same functions run step by step, slower.
+Where no member of a pack has a skip path (k = 0), earlier states and later gradients are left out (None), which saves
+a third of the memory traffic. Kernels write into tensors that they are given. Shapes are symbolic: one compilation
+serves all depths, widths, batches and packs (of one member there is another). Without a compiler the same functions run
+step by step, slower.
 """
 
 import dataclasses
@@ -65,35 +67,57 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         x.copy_(images[rows].to(factor.dtype) * factor + shift)
 
     def advance(
-        v: T, product: T, bias: T, skip: T, residual: T, scale: T, v_next: T, n: T, a: T, mean: T, variance: T
+        v: T | None,
+        product: T,
+        bias: T,
+        skip: T,
+        residual: T,
+        scale: T,
+        v_next: T | None,
+        n: T,
+        a: T,
+        mean: T,
+        variance: T,
     ) -> None:
         """Write the next state, its normalized form and activation, and the moments it was normalized with."""
-        state = skip * v + (product.to(v.dtype) + residual * bias)
+        state = _add_skip(skip, v, product.to(bias.dtype) + residual * bias)
         if normalization.axis is None:
             n.copy_(state)
             a.copy_(scale * phi(state))
             return
         normalized, m, s = normalization.standardise(state)
-        v_next.copy_(state)
+        if v_next is not None:
+            v_next.copy_(state)
         n.copy_(normalized)
         a.copy_(scale * phi(normalized))
         mean.copy_(m)
         variance.copy_(s)
 
     def advance_evaluating(
-        v: T, product: T, bias: T, skip: T, residual: T, scale: T, mean: T, variance: T, v_next: T, a: T
+        v: T | None, product: T, bias: T, skip: T, residual: T, scale: T, mean: T, variance: T, v_next: T | None, a: T
     ) -> None:
         """Write the next state and its activation; batch normalization uses the running moments given."""
-        state = skip * v + (product.to(v.dtype) + residual * bias)
+        state = _add_skip(skip, v, product.to(bias.dtype) + residual * bias)
         if normalization.couples_examples:
             normalized = standardise_with(state, mean, variance)
         else:
             normalized = normalization.normalize(state)
-        v_next.copy_(state)
+        if v_next is not None:
+            v_next.copy_(state)
         a.copy_(scale * phi(normalized))
 
     def pull_back(
-        g_a: T, n: T, variance: T, scale: T, g_next: T, skip: T, residual: T, g: T, g_short: T | None, a: T, to_bias: T
+        g_a: T,
+        n: T,
+        variance: T,
+        scale: T,
+        g_next: T | None,
+        skip: T,
+        residual: T,
+        g: T,
+        g_short: T | None,
+        a: T,
+        to_bias: T,
     ) -> None:
         """Write the gradient with respect to a state, also in the type of products, and that of the bias; and a again.
 
@@ -101,7 +125,7 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         """
         activated, through_phi = torch.func.vjp(phi, n)  # type: ignore[misc]
         (g_n,) = through_phi(scale * g_a.to(n.dtype))
-        result = skip * g_next + normalization.pull_back(g_n, n, variance)
+        result = _add_skip(skip, g_next, normalization.pull_back(g_n, n, variance))
         a.copy_(scale * activated)
         g.copy_(result)
         if g_short is not None:
@@ -109,6 +133,13 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         to_bias.copy_(residual * result.sum(dim=EXAMPLES, keepdim=True))
 
     return standardise_images, advance, advance_evaluating, pull_back
+
+
+def _add_skip(skip: T, along_skip: T | None, along_residual: T) -> T:
+    """Return the sum of both paths; where a member has no skip path, bitwise what it is where none of its pack has."""
+    if along_skip is None:
+        return along_residual
+    return torch.where(skip == 0, along_residual, skip * along_skip + along_residual)
 
 
 def compile_kernel(kernel: Kernel) -> Kernel:

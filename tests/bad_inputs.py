@@ -459,7 +459,7 @@ def _make_studies(storage: Path) -> None:
         record.add_epoch(MemberEpoch(trial.trial_id, 0, {"train/error": 0.9, "test/error": 0.9}, layers, False))
         if name == "kept":
             record.end("ok")
-        with RunSender(log) as sender:
+        with RunSender(lambda log=log: log, uri) as sender:
             sender.send([trial.trial_id])
         if name == "gone":
             log.client.delete_experiment(log.experiment_id)

@@ -79,11 +79,11 @@ def test_a_member_is_bitwise_the_same_at_any_shape(make_trial, small_dataset, ca
     assert final_bytes(trials, small_dataset, trial.trial_id) == final_bytes([trial], small_dataset, trial.trial_id)
 
 
-def make_step(trials, dataset, total_steps):
-    network = PackedNetwork(trials, 3072, 10)
+def make_step(trials, dataset, total_steps, device="cpu"):
+    network = PackedNetwork(trials, 3072, 10, device=device)
     optimizer = PackedOptimizer(trials, network.stacked, total_steps)
     kernels = make_block_kernels(trials[0].activation, trials[0].normalization, compiled=False)
-    split = make_device_split(dataset, "train", 0, "cpu")
+    split = make_device_split(dataset, "train", 0, device)
     return network, TrainingStep(network, optimizer, split, kernels, trials[0].batch_size, trials[0].precision)
 
 
@@ -324,6 +324,33 @@ def test_gpu_agrees_with_cpu_at_the_start(make_trial, small_dataset):
     (cpu,), (gpu,) = (next(iter(train_pack([trial], small_dataset, device))) for device in ("cpu", "cuda"))
     for name in (schema.TRAIN_LOSS, schema.LOG10_GSC_TO_LOGITS):
         assert gpu.metrics[name] == pytest.approx(cpu.metrics[name], rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_captured_step_is_the_step(make_trial, small_dataset, optimizer):
+    trials = [make_trial(normalization="batch", optimizer=optimizer, seed=seed, dilution=seed) for seed in range(3)]
+    rows = epoch_order(trials, 400, 1).to("cuda")
+    weights = []
+    for steps_before_capture in (3, 1000):
+        network, step = make_step(trials, small_dataset, total_steps=12, device="cuda")
+        step.steps_until_capture = steps_before_capture
+        for number in range(10):
+            step.run(rows[:, number])
+        assert (step.graph is not None) == (steps_before_capture == 3)
+        weights.append([parameter.clone() for parameter in network.parameters])
+    for captured, plain in zip(*weights, strict=True):
+        torch.testing.assert_close(captured, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_pack_on_a_gpu_learns_what_its_members_learn_alone(make_trial, small_dataset, precision):
+    trials = [make_trial(normalization="batch", epochs=6, precision=precision, seed=seed) for seed in range(4)]
+    *_, together = train_pack(trials, small_dataset, "cuda")
+    *_, (alone,) = train_pack(trials[2:3], small_dataset, "cuda")
+    name = schema.TRAIN_LOSS
+    assert together[2].metrics[name] == pytest.approx(alone.metrics[name], rel=0.1)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

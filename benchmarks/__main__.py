@@ -1,0 +1,86 @@
+"""This project beside what people run today, on this machine, in one run: `make bench` or `python -m benchmarks`.
+
+Writes one table as JSON and Markdown into benchmarks/results/; docs/speed.md says how to read it.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import describe_machine
+from benchmarks.markdown import write_page
+from benchmarks.step_speed import measure_apart
+from benchmarks.study_overhead import measure_overhead
+from benchmarks.throughput import list_contenders, time_contender
+
+RESULTS = Path(__file__).parent / "results"
+CPU_PACKS, GPU_PACKS = (1, 4, 16, 32, 64), (1, 16, 64, 256)
+DEPTHS = (10, 25, 50, 100, 200, 400)
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default=_default_data(), help="as for `python -m study run` (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, help="of every contender (default: %(default)s)")
+    parser.add_argument("--parts", default="steps,throughput,overhead", help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="few contenders, one epoch: to see that it runs")
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    packs = (1, 4) if options.quick else GPU_PACKS if device == "cuda" else CPU_PACKS
+    epochs, depths = (1, (10,)) if options.quick else (options.epochs, DEPTHS)
+    parts: dict[str, Callable[[], Any]] = {
+        "steps": lambda: _measure_steps(packs, depths, device, options.data),
+        "throughput": lambda: [
+            _tell(time_contender(contender, epochs, options.data)) for contender in list_contenders(device, packs)
+        ],
+        "overhead": lambda: _tell(measure_overhead(10 if options.quick else 300, 1.0)),
+    }
+    results = {"machine": describe_machine(device), "data": options.data}
+    for name in options.parts.split(","):
+        if name not in parts:
+            parser.error(f"argument --parts: {name!r} does not exist; choose from {', '.join(parts)}")
+        print(f"{name} …", flush=True)
+        results[name] = parts[name]()
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"speed_{device}_{results['machine']['date']}{'_quick' if options.quick else ''}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_page(results, path.with_suffix(".md"))
+    print(f"Recorded in {path} and {path.with_suffix('.md').name}")
+
+
+def _default_data() -> str:
+    return "images:data/cifar10" if Path("data/cifar10/train").is_dir() else "synthetic:50000"
+
+
+def _measure_steps(packs: tuple[int, ...], depths: tuple[int, ...], device: str, data: str) -> list[dict[str, Any]]:
+    """Measure steps by pack size at depth 50, and by depth in the packs that are usual."""
+    usual = 64 if device == "cuda" else min(16, packs[-1])
+    shapes = [(50, pack) for pack in packs] + [(depth, usual) for depth in depths if depth != 50]
+    if device == "cpu" and 64 in packs:
+        shapes.append((200, 64))
+    return [
+        _tell(measure_apart(depth, pack, precision, device, data))
+        for precision in ("fp32", "bf16")
+        for depth, pack in shapes
+    ]
+
+
+def _tell(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a row; returns it."""
+    print(
+        "  "
+        + ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+        ),
+        flush=True,
+    )
+    return row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Measured speeds → one page of tables."""
+
+from pathlib import Path
+from typing import Any
+
+
+def write_page(results: dict[str, Any], path: Path) -> None:
+    """Write the tables of whatever was measured."""
+    machine = results["machine"]
+    lines = ["# Speed", "", *(f"- {name}: {value}" for name, value in machine.items()), f"- data: {results['data']}"]
+    lines += ["", "`docs/speed.md` says how to read this.", ""]
+    if "throughput" in results:
+        lines += _throughput_table(results["throughput"])
+    if "steps" in results:
+        lines += _step_table(results["steps"])
+    if "overhead" in results:
+        lines += _overhead_lines(results["overhead"])
+    path.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _throughput_table(rows: list[dict[str, Any]]) -> list[str]:
+    by_label = {row["label"]: row["trials_per_hour"] for row in rows}
+    tutorial = by_label.get("(a) tutorial loop, fp32")
+    lines = ["## Trials per hour of the whole machine", "", "Depth 50, width 100, batch 128, relu-batch, Adam.", ""]
+    lines += [
+        "| contender | trials | epochs | seconds | of them start-up | trials/h | × (a) | × (b) fp32 |",
+        "|---" * 8 + "|",
+    ]
+    for row in rows:
+        rate = row["trials_per_hour"]
+        against = [f"{rate / base:.2f}" if base else "" for base in (tutorial, by_label.get("(b) in memory, fp32"))]
+        lines.append(
+            f"| {row['label']} | {row['trials']} | {row['epochs']} | {row['seconds']:.1f} | "
+            f"{row['start_up_seconds']:.1f} | {rate:.0f} | {against[0]} | {against[1]} |"
+        )
+    return [*lines, ""]
+
+
+def _step_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["## One step, on one core or GPU", ""]
+    lines += ["| precision | depth | E | ms per trial and step | GFLOP/s | of peak | first step, s | peak memory, GB |"]
+    lines += ["|---" * 8 + "|"]
+    for row in rows:
+        share, peak = row["gflop_per_second"] / row["peak_gflop_per_second"], row["peak_gigabytes"]
+        lines.append(
+            f"| {row['precision']} | {row['depth']} | {row['pack']} | {row['milliseconds']:.3g} | "
+            f"{row['gflop_per_second']:.0f} | {share:.0%} | {row['first_step_seconds']:.1f} | {peak:.2f} |"
+        )
+    return [*lines, ""]
+
+
+def _overhead_lines(row: dict[str, Any]) -> list[str]:
+    return [
+        "## What Ray, MLflow and the records add",
+        "",
+        f"{row['trials']} trials of {row['bare_seconds_per_trial']:.2f} s, each in a pack of its own: "
+        f"{row['study_seconds']:.1f} s as a study, {row['bare_seconds']:.1f} s bare, {row['overhead']:+.1%}.",
+        "",
+    ]
