@@ -27,11 +27,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--data", default=_default_data(), help="as for `python -m study run` (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=2, help="of every contender (default: %(default)s)")
+    parser.add_argument("--packs", help="sizes of ours, as in 1,4,16 (default: 1,4,16,32,64; on a GPU 1,16,64,256)")
     parser.add_argument("--parts", default="steps,throughput,overhead", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="few contenders, one epoch: to see that it runs")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    packs = (1, 4) if options.quick else GPU_PACKS if device == "cuda" else CPU_PACKS
+    packs = GPU_PACKS if device == "cuda" else CPU_PACKS
+    if options.packs or options.quick:
+        packs = tuple(int(size) for size in (options.packs or "1,4").split(","))
     epochs, depths = (1, (10,)) if options.quick else (options.epochs, DEPTHS)
     parts: dict[str, Callable[[], Any]] = {
         "steps": lambda: _measure_steps(packs, depths, device, options.data),

@@ -24,9 +24,11 @@ def choose_fp32_products() -> str:
 
     On processors with 16-bit matrix units the same switch shortens the operands, so the error decides.
     """
+    if not torch.backends.mkldnn.is_available():
+        return "default"
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before, products.fp32_precision = products.fp32_precision, "bf16"
-    if torch.backends.mkldnn.is_available() and fp32_error() < ONEDNN_TOLERANCE:
+    if fp32_error() < ONEDNN_TOLERANCE:
         return "oneDNN"
     products.fp32_precision = before
     return "default"
@@ -34,6 +36,8 @@ def choose_fp32_products() -> str:
 
 def multiplies_with_onednn(dtype: torch.dtype) -> bool:
     """Say whether torch passes products of this type to oneDNN, as it does with bfloat16 by itself."""
+    if not torch.backends.mkldnn.is_available():
+        return False
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
@@ -49,6 +53,7 @@ def fp32_error(size: int = 256) -> float:
 
 
 def keep_compiled_kernels() -> None:
-    """Let kernels that are compiled once serve every later process of this machine; a folder that is set stays."""
+    """Let kernels that are compiled once serve every later process of this machine; what is set already stays."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else every worker starts helpers of its own
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "depth-trainability" / "kernels"))

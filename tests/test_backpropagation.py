@@ -1,11 +1,14 @@
 """Hand-written gradients against autograd's, in float64, and compiled kernels against the same run step by step."""
 
+import os
+import shutil
+
 import pytest
 import torch
 
 from study import train_loop
 from study.backpropagation import Backpropagation
-from study.kernels import make_block_kernels
+from study.kernels import compile_kernel, make_block_kernels
 from study.network import PackedNetwork
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, NORMALIZATIONS, PRECISIONS
@@ -14,6 +17,9 @@ from tests.reference import autograd_gradients  # isort: skip
 from tests.test_train_loop import final_bytes  # isort: skip
 
 INPUTS, CLASSES, BATCH = 20, 4, 16
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", os.environ.get("CXX", "")))), reason="needs a C++ compiler"
+)
 ALL = [(activation, normalization) for activation in ACTIVATIONS for normalization in NORMALIZATIONS]
 SOME_COMPILED = [
     pytest.param(*pair, marks=[] if pair == ("tanh", "batch") else pytest.mark.slow, id="-".join(pair)) for pair in ALL
@@ -53,11 +59,13 @@ def test_gradients_are_those_of_autograd(make_trial, activation, normalization, 
     check_gradients(make_trial, activation, normalization, compiled=False, depth=depth)
 
 
+@needs_compiler
 @pytest.mark.parametrize(("activation", "normalization"), SOME_COMPILED)
 def test_compiled_gradients_are_those_of_autograd(make_trial, activation, normalization):
     check_gradients(make_trial, activation, normalization, compiled=True)
 
 
+@needs_compiler
 @pytest.mark.parametrize(("activation", "normalization"), SOME_COMPILED)
 def test_a_compiled_member_is_bitwise_the_same_in_every_pack(
     make_trial, small_dataset, monkeypatch, activation, normalization
@@ -70,3 +78,23 @@ def test_a_compiled_member_is_bitwise_the_same_in_every_pack(
         alone = final_bytes([trial], small_dataset, trial.trial_id)
         for size in (2, 3, 16):
             assert final_bytes(trials[:size], small_dataset, trial.trial_id) == alone, (precision, size)
+
+
+def double_into(x, out):
+    out.copy_(2 * x)
+
+
+def test_without_a_compiler_kernels_run_step_by_step(monkeypatch):
+    def refuse(kernel, **options):
+        def fail(*arguments):
+            raise torch._dynamo.exc.TorchDynamoException("no compiler")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    double = compile_kernel(double_into)
+    x, out = torch.ones(3), torch.zeros(3)
+    with pytest.warns(UserWarning, match="not compiled and run several times slower"):
+        double(x, out)
+    assert (out == 2).all()
+    double(x, out)  # warns no more

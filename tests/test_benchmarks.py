@@ -1,0 +1,46 @@
+"""That contenders of the benchmark train the network that we train, and that its page holds what was measured."""
+
+import pytest
+import torch
+
+from benchmarks.contenders import train_in_memory
+from benchmarks.markdown import write_page
+from benchmarks.plain_network import PlainNetwork
+from study.network import PackedNetwork
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+@pytest.mark.parametrize("dilution", [0, 2])
+def test_the_plain_network_is_ours(make_trial, normalization, dilution):
+    trial = make_trial(normalization=normalization, dilution=dilution, activation="tanh")
+    ours = PackedNetwork([trial], 3072, 10)
+    plain = PlainNetwork(trial)
+    first, _, hidden, _, last, _ = (parameter[0] for parameter in ours.parameters)
+    with torch.no_grad():
+        for layer, weight in zip(plain.layers, [first, *hidden, last], strict=True):
+            layer.weight.copy_(weight.T)
+    x = torch.randn(16, 3072)
+    torch.testing.assert_close(plain(x), ours.forward(x, ours.normalize_by_batch)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_plain_training_learns(make_trial, small_dataset):
+    trial = make_trial(normalization="batch", epochs=15, width=40, learning_rate=3e-3)
+    torch.manual_seed(0)
+    train_error, _ = train_in_memory(trial, small_dataset, "cpu")
+    assert train_error < 0.3
+
+
+def test_the_page_sets_contenders_side_by_side(tmp_path):
+    rows = [
+        {
+            "label": label,
+            "trials": 2,
+            "epochs": 1,
+            "seconds": 3600 / rate,
+            "start_up_seconds": 1,
+            "trials_per_hour": rate,
+        }
+        for label, rate in (("(a) tutorial loop, fp32", 10), ("(b) in memory, fp32", 20), ("(c) ours", 50))
+    ]
+    write_page({"machine": {"date": "2000-01-01"}, "data": "some", "throughput": rows}, tmp_path / "page.md")
+    assert "| (c) ours | 2 | 1 | 72.0 | 1.0 | 50 | 5.00 | 2.50 |" in (tmp_path / "page.md").read_text()

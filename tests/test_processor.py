@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from study import processor
+from study.processor import choose_fp32_products, fp32_error, multiplies_with_onednn
+
+
+@pytest.fixture(autouse=True)
+def _keep_the_switch():
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    yield
+    products.fp32_precision = before
+
+
+def test_products_in_use_are_really_fp32():
+    choose_fp32_products()
+    assert fp32_error() < processor.ONEDNN_TOLERANCE
+
+
+def test_the_check_tells_shortened_operands_from_fp32():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 2, 64, 64, generator=generator)
+    exact = a.double() @ b.double()
+    shortened = a.bfloat16().float() @ b.bfloat16().float()
+    assert (shortened - exact).abs().max() / exact.square().mean().sqrt() > 100 * processor.ONEDNN_TOLERANCE
+
+
+def test_where_the_fast_library_shortens_operands_it_is_not_used(monkeypatch):
+    torch.backends.mkldnn.matmul.fp32_precision = "none"
+    monkeypatch.setattr(processor, "fp32_error", lambda: 2e-3)
+    assert choose_fp32_products() == "default"
+    assert not multiplies_with_onednn(torch.float32)
+
+
+def test_float64_never_goes_there():
+    choose_fp32_products()
+    assert not multiplies_with_onednn(torch.float64)
