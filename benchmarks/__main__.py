@@ -18,7 +18,8 @@ from benchmarks.study_overhead import measure_overhead
 from benchmarks.throughput import list_contenders, time_contender
 
 RESULTS = Path(__file__).parent / "results"
-CPU_PACKS, GPU_PACKS = (1, 4, 16, 32, 64), (1, 16, 64, 256)
+CPU_PACKS: tuple[int, ...] = (1, 4, 16, 32, 64)
+GPU_PACKS: tuple[int, ...] = (1, 16, 64, 256)
 DEPTHS = (10, 25, 50, 100, 200, 400)
 
 

@@ -26,7 +26,7 @@ from study.random_streams import make_generator
 from study.training_step import TrainingStep
 from study.trial_config import TrialConfig
 
-COMPILE_FROM = 10_000
+COMPILE_FROM = 5_000
 """Blocks passed in all steps of a trial, from which compiling kernels for it saves more time than it takes."""
 
 
