@@ -137,6 +137,7 @@ def _parse_trial(row: dict[str, str]) -> dict[str, object]:
         "name": row["name"],
         "status": row.get(schema.TAG_STATUS, UNFINISHED),
     }
+    row = schema.PARAMS_ADDED_LATER | row
     for name, kind in schema.PARAM_TYPES.items():
         if name not in row:
             raise ValueError(f"study: run {row['name']} ({row['run_id']}) lacks parameter {name!r}; delete that run")

@@ -44,17 +44,24 @@ def main() -> None:
         ],
         "overhead": lambda: _tell(measure_overhead(10 if options.quick else 300, 1.0)),
     }
-    results = {"machine": describe_machine(device), "data": options.data}
+    machine = describe_machine(device)
+    path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
+    results = _read_earlier_parts(path, options.data) | {"machine": machine, "data": options.data}
     for name in options.parts.split(","):
         if name not in parts:
             parser.error(f"argument --parts: {name!r} does not exist; choose from {', '.join(parts)}")
         print(f"{name} …", flush=True)
         results[name] = parts[name]()
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"speed_{device}_{results['machine']['date']}{'_quick' if options.quick else ''}.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     write_page(results, path.with_suffix(".md"))
     print(f"Recorded in {path} and {path.with_suffix('.md').name}")
+
+
+def _read_earlier_parts(path: Path, data: str) -> dict[str, Any]:
+    """Return what was measured on the same day and data, so that parts can be measured one by one."""
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    return earlier if earlier.get("data") == data else {}
 
 
 def _default_data() -> str:

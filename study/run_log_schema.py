@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from study.trial_config import TrialConfig
+from study.trial_config import ADDED_LATER, TrialConfig
 
 TRAIN_ERROR = "train/error"
 TRAIN_LOSS = "train/loss"
@@ -48,6 +48,9 @@ PARAM_TYPES: dict[str, type] = {
     field.name: field.type if isinstance(field.type, type) else str for field in dataclasses.fields(TrialConfig)
 }
 """Params and the types of their values; `gain` may be a name or a number and is read as text."""
+
+PARAMS_ADDED_LATER = {name: str(value) for name, value in ADDED_LATER.items()}
+"""Params that runs of earlier versions lack, and what those runs were made with."""
 
 FINAL_TRAIN_ERROR = "final/train_error"
 FINAL_TEST_ERROR = "final/test_error"
