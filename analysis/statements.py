@@ -128,7 +128,9 @@ def _write_odds(coefficient: float) -> str:
 
 
 def _as_clause(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:].rstrip(".")
+    first = sentence.partition(" ")[0]
+    kept = first.isupper()  # GSC is a name
+    return (sentence if kept else sentence[0].lower() + sentence[1:]).rstrip(".")
 
 
 def _reason(note: str, table: pd.DataFrame) -> str:
