@@ -101,10 +101,11 @@ def make_panels(
 
 
 def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put a legend above all panels, in as many columns as fit."""
+    """Put a legend above all panels, in rows of equal length that fit."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     fitting = int(figure.get_figwidth() / (0.55 + 0.075 * longest))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(max(fitting, 1), len(handles), 6))
+    rows = math.ceil(len(handles) / min(max(fitting, 1), 6))
+    figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows))
 
 
 def title_panel(panel: Axes, title: str) -> None:

@@ -41,12 +41,16 @@ class Backpropagation:
         moment = _moment_shape(network, state)
         self.x = empty(members, batch_size, inputs, dtype=self.short)
         self.n = [empty(*state) for _ in range(states)]
-        self.mean, self.variance = ([empty(*moment) for _ in range(states)] for _ in range(2))
+        self.mean, self.variance = (empty(states, *moment) for _ in range(2))
         self.has_skip = bool(network.skip_scale.any())
         self.zero = empty(*state) if self.has_skip else None
-        self.streams = [empty(*state), empty(*state)]
+        is_short = self.short != weight.dtype
+        streams = [empty(*state), empty(*state)]
+        self.streams = streams if self.has_skip or not is_short else None
         """Two states, or two gradients, that are read and written in turn."""
-        self.short_streams = [empty(*state, dtype=self.short) for _ in range(2)] if self.short != weight.dtype else None
+        self.short_streams = [empty(*state, dtype=self.short) for _ in range(2)] if is_short else None
+        self.multiplied = self.short_streams or streams
+        """Those of them that products take."""
         self.a, self.product = (empty(*state, dtype=self.short) for _ in range(2))
         self.logits = empty(members, batch_size, classes, dtype=self.short)
         # No kernel is given one tensor twice: it would be compiled once more for that.
@@ -61,6 +65,8 @@ class Backpropagation:
             for parameter, is_weight in zip(network.stacked, (True, False) * 3, strict=True)
         ]
         """Like `network.stacked`; those of weights in the type of products."""
+        self.short_weights = [w.to(self.short) for w in network.stacked[::2]] if is_short else None
+        """Copies of the weights in the type of products; whoever changes the weights has to change them as well."""
 
     @torch.no_grad()
     def run(self, labels: torch.Tensor) -> list[torch.Tensor]:
@@ -68,7 +74,7 @@ class Backpropagation:
 
         Batch normalization's running statistics move towards the moments of this batch.
         """
-        weights = [weight.to(self.short) for weight in self.network.stacked[::2]]
+        weights = self.short_weights or self.network.stacked[::2]
         self._forward(*weights)
         self._backward(labels, *weights[1:])
         if self.network.normalization.couples_examples:
@@ -82,7 +88,7 @@ class Backpropagation:
         v = self.zero
         for layer, n in enumerate(self.n):
             last = n is self.n[-1]
-            v_next = self.streams[layer % 2] if self.has_skip else None
+            v_next = self.streams[layer % 2] if self.has_skip and self.streams else None
             self.kernels.advance(
                 v,
                 self.product,
@@ -113,7 +119,7 @@ class Backpropagation:
         g_next = self.zero
         for layer in range(len(self.n) - 1, -1, -1):
             last = layer == len(self.n) - 1
-            g = self.streams[layer % 2]
+            g = None if self.streams is None else self.streams[layer % 2]
             g_short = None if self.short_streams is None else self.short_streams[layer % 2]
             self.kernels.pull_back(
                 self.product,
@@ -129,7 +135,7 @@ class Backpropagation:
                 (to_hidden_bias[layer - 1] if layer else to_input_bias[0]).unsqueeze(1),
             )
             multiply_members(self.a.transpose(1, 2), g_above, out=to_weight_above)
-            g_above = g if g_short is None else g_short
+            g_above = self.multiplied[layer % 2]
             if self.has_skip:
                 g_next = g
             if layer:

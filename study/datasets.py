@@ -67,7 +67,7 @@ class DeviceSplit:
     def standardised(self, rows: torch.Tensor | slice, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return [..., 3072] images of the rows, each channel with mean 0 and variance 1 over the training split."""
         factor, shift = self.by_pixel(dtype)
-        return self.images[rows].to(dtype) * factor + shift
+        return self.images[rows].to(dtype).mul_(factor).add_(shift)
 
     def by_pixel(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what each byte of an image is multiplied by, and what is added then, [3072] each."""

@@ -12,7 +12,7 @@ Legend: E members, B examples, H units; products may be in a shorter type than s
 
     v_{l+1} = skip · v_l + (product + residual · bias)                    (product = a W holds its factor already)
     g_l     = skip · g_{l+1} + N'ᵀ( φ'(n) ∘ (scale · g_a) )
-    gradient of bias = residual · Σ_B g
+    gradient of bias = residual · Σ_B g                                  (0 where batch normalization follows)
 
 Check: with φ the identity, no normalization and k = 0, v is product + bias and g is g_a.
 
@@ -62,9 +62,9 @@ def make_block_kernels(activation: str, normalization: str, compiled: bool) -> B
 def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:
     phi, normalization = ACTIVATION_TABLE[activation].function, NORMALIZATION_TABLE[normalization_name]
 
-    def standardise_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
-        """Write images[rows] · factor + shift, uint8 [N, inputs] and [E, B] → x [E, B, inputs]."""
-        x.copy_(images[rows].to(factor.dtype) * factor + shift)
+    def standardise_images(images: T, factor: T, shift: T, x: T) -> None:
+        """Write images · factor + shift, uint8 [E, B, inputs] → x."""
+        x.copy_(images.to(factor.dtype) * factor + shift)
 
     def advance(
         v: T | None,
@@ -114,23 +114,26 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         g_next: T | None,
         skip: T,
         residual: T,
-        g: T,
+        g: T | None,
         g_short: T | None,
         a: T,
         to_bias: T,
     ) -> None:
         """Write the gradient with respect to a state, also in the type of products, and that of the bias; and a again.
 
-        Making the activation again is quicker than fetching it from memory.
+        Making the activation again is quicker than fetching it from memory. The gradient of a bias is left as it is
+        where it is 0: batch normalization takes out what is added to all examples.
         """
         activated, through_phi = torch.func.vjp(phi, n)  # type: ignore[misc]
         (g_n,) = through_phi(scale * g_a.to(n.dtype))
         result = _add_skip(skip, g_next, normalization.pull_back(g_n, n, variance))
         a.copy_(scale * activated)
-        g.copy_(result)
+        if g is not None:
+            g.copy_(result)
         if g_short is not None:
             g_short.copy_(result)
-        to_bias.copy_(residual * result.sum(dim=EXAMPLES, keepdim=True))
+        if not normalization.couples_examples:
+            to_bias.copy_(residual * result.sum(dim=EXAMPLES, keepdim=True))
 
     return standardise_images, advance, advance_evaluating, pull_back
 

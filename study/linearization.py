@@ -8,12 +8,16 @@ rescaled at each layer, so that a thousand layers neither overflow nor underflow
 
     v_{l+1} = ( k v_l + φ(N(v_l)) W + b ) / √(k²+1)   ⇒   g_l = ( k g_{l+1} + N'ᵀ( φ' ∘ (g_{l+1} Wᵀ) ) ) / √(k²+1)
 
+N' divides by √(variance + ε), which is the same for all entries that a moment is taken over; so `slopes` hold
+φ'/√(variance + ε), and what is left of N' is `Normalization.without_moments`.
+
 Check: with the identity for φ and no normalization, g_l is g_{l+1} Wᵀ.
 """
 
 import torch
 
 from study.network import PackedNetwork
+from study.normalizations import inverse_deviation
 
 SAFE_LOG_NORM = 200.0
 """Gradients are rescaled when ln ‖g‖ is beyond this, long before squares leave the range of float64 at e^±709."""
@@ -30,7 +34,6 @@ class Linearization:
         self.network, self.x = network, x
         self.normalized: list[torch.Tensor] = []
         self.slopes: list[torch.Tensor] = []
-        self.variances: list[torch.Tensor | None] = []
         self.activated: list[torch.Tensor] = []
         stream: list[torch.Tensor] = []
         with torch.no_grad():
@@ -42,14 +45,12 @@ class Linearization:
         normalized, variance = v, None
         if normalization.axis is not None:
             normalized, _, variance = normalization.standardise(v)
-            variance = variance[0]
         with torch.enable_grad():
             argument = normalized[0].detach().requires_grad_()
             activated = self.network.activate(argument)
             (slope,) = torch.autograd.grad(activated.sum(), argument)
         self.normalized.append(normalized[0])
-        self.slopes.append(slope)
-        self.variances.append(variance)
+        self.slopes.append(slope if variance is None else slope * inverse_deviation(variance[0]))
         self.activated.append(activated.detach())
         return normalized
 
@@ -74,7 +75,8 @@ class Linearization:
 
     def _pull_back(self, cotangents: torch.Tensor, target: int) -> torch.Tensor:
         input_weight, _, hidden_weight, _, output_weight, _ = (parameter[0] for parameter in self.network.parameters)
-        skip, residual = self.network.skip_scale.item(), self.network.residual_scale.item()
+        skip = self.network.skip_scale.item()
+        transposed = (hidden_weight * self.network.residual_scale.item()).transpose(1, 2)
         log_scale = torch.zeros(len(cotangents), dtype=cotangents.dtype, device=cotangents.device)
         log_norms = []
 
@@ -94,16 +96,14 @@ class Linearization:
             g = measure(self._through_nonlinearity(target - 2, g @ output_weight.T))
             target -= 1
         for layer in range(target - 2, -1, -1):
-            through = self._through_nonlinearity(layer, (g @ hidden_weight[layer].T) * residual)
-            g = measure(through + skip * g if skip else through)
+            through = self._through_nonlinearity(layer, g @ transposed[layer])
+            g = measure(through.add_(g, alpha=skip) if skip else through)
         log_norms.append(self._log_norm_at_input(g, input_weight) + log_scale)
         return torch.stack(log_norms[::-1], dim=1)
 
     def _through_nonlinearity(self, layer: int, g: torch.Tensor) -> torch.Tensor:
-        """Turn gradients with respect to φ(N(v)) into such with respect to v."""
-        return self.network.normalization.pull_back(
-            g * self.slopes[layer], self.normalized[layer], self.variances[layer]
-        )
+        """Turn gradients with respect to φ(N(v)), in place, into such with respect to v."""
+        return self.network.normalization.without_moments(g.mul_(self.slopes[layer]), self.normalized[layer])
 
     @staticmethod
     def _log_norm_at_input(g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -46,20 +46,31 @@ class Normalization:
         mean = v.mean(dim=self.axis, keepdim=True)
         residual = v - mean if self.centred else v
         variance = residual.square().mean(dim=self.axis, keepdim=True)
-        return residual * (variance + EPSILON).rsqrt(), mean, variance
+        return residual * inverse_deviation(variance), mean, variance
 
     def pull_back(
         self, gradient: "torch.Tensor", normalized: "torch.Tensor", variance: "torch.Tensor | None"
     ) -> "torch.Tensor":
-        """Return the gradient with respect to v, from that with respect to N(v), which has further leading axes."""
+        """Return the gradient with respect to v, from that with respect to N(v), which has further leading axes.
+
+        The gradient given is overwritten.
+        """
+        result = self.without_moments(gradient, normalized)
+        return result if variance is None or self.axis is None else result * inverse_deviation(variance)
+
+    def without_moments(self, gradient: "torch.Tensor", normalized: "torch.Tensor") -> "torch.Tensor":
+        """Return `pull_back` but for its last factor, which may as well be applied to the gradient before."""
         if self.axis is None:
             return gradient
-        assert variance is not None
         along = (gradient * normalized).mean(dim=self.axis, keepdim=True)
-        result = gradient - normalized * along
-        if self.centred:
-            result -= gradient.mean(dim=self.axis, keepdim=True)
-        return result * (variance + EPSILON).rsqrt()
+        mean = gradient.mean(dim=self.axis, keepdim=True) if self.centred else None
+        result = gradient.addcmul_(normalized, along, value=-1)
+        return result if mean is None else result.sub_(mean)
+
+
+def inverse_deviation(variance: "torch.Tensor") -> "torch.Tensor":
+    """Return 1/√(variance + EPSILON)."""
+    return (variance + EPSILON).rsqrt()
 
 
 NORMALIZATION_TABLE: dict[str, Normalization] = {

@@ -101,13 +101,20 @@ class PackedOptimizer:
         self.steps_done += 1
 
     @torch.no_grad()
-    def apply(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Clip, scale and apply gradients of the stacked parameters, with the rates of `prepare_step`."""
-        for parameter, gradient, moments in zip(self.stacked, self._adjust(gradients), self.moments, strict=True):
+    def apply(self, gradients: Sequence[torch.Tensor], short_weights: Sequence[torch.Tensor] | None = None) -> None:
+        """Clip, scale and apply gradients of the stacked parameters, with the rates of `prepare_step`.
+
+        `short_weights`: copies of the weights in a shorter type, which are to follow them.
+        """
+        copies = [copy for weight in short_weights for copy in (weight, None)] if short_weights else [None] * 6
+        for parameter, gradient, moments, copy in zip(
+            self.stacked, self._adjust(gradients), self.moments, copies, strict=True
+        ):
             if parameter.numel():
                 # One dimension for layers, one for members, one for the rest: the kernel serves every parameter.
                 tensors = (tensor.flatten(2) for tensor in (parameter, gradient, *moments))
-                self.kernel(*tensors, self.rate, self.weight_decay, self.momentum, self.root_correction)
+                short = None if copy is None else copy.flatten(2)
+                self.kernel(*tensors, self.rate, self.weight_decay, self.momentum, self.root_correction, short)
 
     def step(self, gradients: Sequence[torch.Tensor]) -> None:
         """Take one step."""
@@ -157,12 +164,15 @@ def step_of_adam(
     weight_decay: torch.Tensor,
     momentum: torch.Tensor,
     root_correction: torch.Tensor,
+    short: torch.Tensor | None,
 ) -> None:
-    """Update p, m and s; `rate` is divided by 1 − β₁ᵗ already, `root_correction` is 1/√(1 − β₂ᵗ)."""
+    """Update p, m, s and a copy of p; `rate` is divided by 1 − β₁ᵗ already, `root_correction` is 1/√(1 − β₂ᵗ)."""
     g = g.to(p.dtype) + weight_decay * p
     m.lerp_(g, 1 - BETA_1)
     s.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
     p.sub_(rate * m / (s.sqrt() * root_correction + ADAM_EPSILON))
+    if short is not None:
+        short.copy_(p)
 
 
 def step_of_sgd(
@@ -173,10 +183,13 @@ def step_of_sgd(
     weight_decay: torch.Tensor,
     momentum: torch.Tensor,
     root_correction: torch.Tensor,
+    short: torch.Tensor | None,
 ) -> None:
-    """Update p and b."""
+    """Update p, b and a copy of p."""
     b.mul_(momentum).add_(g.to(p.dtype) + weight_decay * p)
     p.sub_(rate * b)
+    if short is not None:
+        short.copy_(p)
 
 
 def schedule_factor(schedule: str, progress: float) -> float:

@@ -50,7 +50,7 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
     memory_bytes = free_memory(device) // (1 if device == "cuda" else min(workers, os.cpu_count() or 1))
     costliest = max(trials, key=lambda trial: (trial.depth * trial.width, training_flops(trial)))
     fitting = largest_pack(costliest, dataset, memory_bytes)
-    if sum(map(training_flops, trials)) >= MEASURE_FROM_FLOPS:
+    if is_worth_measuring(trials):
         by_work = Counter[tuple]()
         for trial in trials:
             by_work[trial.pack_key] += int(training_flops(trial) / 1e6)
@@ -67,6 +67,11 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
     largest_group = max(Counter(trial.pack_key for trial in trials).values())
     packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, filling // min(size, largest_group))) if device == "cuda" else 1
     return PackChoice(size, packs_per_gpu, reason)
+
+
+def is_worth_measuring(trials: Sequence[TrialConfig]) -> bool:
+    """Say whether a study is so long that measured step times pay."""
+    return sum(map(training_flops, trials)) >= MEASURE_FROM_FLOPS
 
 
 def smallest_good_size(seconds: dict[int, float]) -> int:
@@ -90,7 +95,7 @@ def member_bytes(trial: TrialConfig, dataset: Dataset) -> int:
     of_weights = weights * (4 + 4 * moments + between + product_bytes * (2 if trial.precision == "bf16" else 1))
     states = (trial.depth + 6) * trial.batch_size * trial.width * 4
     evaluation = 4 * EVALUATION_BATCH * trial.width * 4
-    return of_weights + states + trial.batch_size * inputs * product_bytes + evaluation
+    return of_weights + states + trial.batch_size * inputs * (product_bytes + 1) + evaluation
 
 
 def measure_step_seconds(trial: TrialConfig, dataset: Dataset, device: str, largest: int) -> dict[int, float]:

@@ -74,12 +74,14 @@ def probe_network(
 
 def measure_domain(linearization: Linearization) -> dict[str, torch.Tensor]:
     """Return the metrics of `study.signal_domain` for the nonlinearity layers 1 … D−1, [1, D−1] each."""
-    n, activated = torch.stack(linearization.normalized), torch.stack(linearization.activated)
-    return {
-        "preactivation_std": preactivation_std(n)[None],
-        "sign_diversity": sign_diversity(n)[None],
-        "linear_fit_error": linear_fit_error(n, activated)[None],
+    layers = [(n[None], a[None]) for n, a in zip(linearization.normalized, linearization.activated, strict=True)]
+    # Layer by layer: what lies in a cache is read several times.
+    by_layer = {
+        "preactivation_std": [preactivation_std(n) for n, _ in layers],
+        "sign_diversity": [sign_diversity(n) for n, _ in layers],
+        "linear_fit_error": [linear_fit_error(n, activated) for n, activated in layers],
     }
+    return {name: torch.cat(values)[None] for name, values in by_layer.items()}
 
 
 def _join_scales(parts: list[GradientScale]) -> GradientScale:

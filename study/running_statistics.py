@@ -1,7 +1,6 @@
 """Batch moments of training → the running ones that batch normalization evaluates with."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 
@@ -18,11 +17,10 @@ class RunningStatistics:
     mean: torch.Tensor
     variance: torch.Tensor
 
-    def update(self, means: Sequence[torch.Tensor], variances: Sequence[torch.Tensor], examples: int) -> None:
-        """Move the averages towards the mean and population variance that each layer had in a batch."""
-        for layer, (mean, variance) in enumerate(zip(means, variances, strict=True)):
-            self.mean[layer].lerp_(mean, MOMENTUM)
-            self.variance[layer].lerp_(variance * (examples / (examples - 1)), MOMENTUM)
+    def update(self, mean: torch.Tensor, variance: torch.Tensor, examples: int) -> None:
+        """Move the averages towards the means and population variances of a batch, [layers, E, 1, H] each."""
+        self.mean.lerp_(mean, MOMENTUM)
+        self.variance.lerp_(variance * (examples / (examples - 1)), MOMENTUM)
 
     def normalize(self, layer: int, v: torch.Tensor) -> torch.Tensor:
         """Standardise `v` with the averages of one layer."""

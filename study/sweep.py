@@ -69,6 +69,7 @@ class Cluster:
 
     device: str
     workers: int
+    is_this_machine: bool = False
 
 
 def connect(address: str | None, device: str) -> Cluster:
@@ -101,7 +102,8 @@ def connect(address: str | None, device: str) -> Cluster:
         raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
     treat_sigterm_as_ctrl_c()  # Ray has set a handler that exits at once
     try:
-        return _choose_device(device, may_grow=address is not None)
+        cluster = _choose_device(device, may_grow=address is not None)
+        return dataclasses.replace(cluster, is_this_machine=address is None)
     except BaseException:
         ray.shutdown()
         raise
@@ -150,6 +152,8 @@ def disconnect() -> None:
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:
     """Choose on a worker of the cluster, whose memory and speed decide; a default where that fails."""
+    if cluster.is_this_machine and cluster.device == "cpu" and not pack_size.is_worth_measuring(trials):
+        return pack_size.choose_pack_size(trials, dataset, cluster.device, cluster.workers)
     choose = _choose_pack_size.options(num_gpus=1 if cluster.device == "cuda" else 0)
     try:
         return ray.get(choose.remote(list(trials), dataset, cluster.device, cluster.workers))

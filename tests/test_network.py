@@ -136,7 +136,9 @@ def test_batch_normalization_equals_torch_in_training_and_evaluation(make_trial)
     v = torch.randn(1, EXAMPLES, 12, dtype=torch.float64) * 3 + 1
     for _ in range(3):
         normalized, mean, variance = network.normalization.standardise(v)
-        network.running.update([torch.zeros_like(mean), mean], [torch.ones_like(mean), variance], EXAMPLES)
+        network.running.update(
+            torch.stack([torch.zeros_like(mean), mean]), torch.stack([torch.ones_like(mean), variance]), EXAMPLES
+        )
         torch.testing.assert_close(normalized[0], module(v[0]))
     torch.testing.assert_close(network.running.mean[1, 0, 0], module.running_mean)
     torch.testing.assert_close(network.running.variance[1, 0, 0], module.running_var)

@@ -39,7 +39,7 @@ def fake_ray(monkeypatch):
 )
 def test_the_device(fake_ray, resources, usable, address, device, expected):
     fake_ray.resources, fake_ray.usable = resources, usable
-    assert sweep.connect(address, device) == sweep.Cluster(*expected)
+    assert sweep.connect(address, device) == sweep.Cluster(*expected, is_this_machine=address is None)
     assert fake_ray.options["address"] == (address or "local")
     assert fake_ray.left == 0
 
