@@ -52,7 +52,7 @@ def check_tracking(tracking_uri: str) -> None:
         if not os.access(path.parent, os.W_OK) or path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in one line
     problem: list[str] = ["no answer within seconds"]
 
     def look() -> None:

@@ -24,7 +24,7 @@ SPACES = f"""
 from search_spaces.axes import grid
 
 def study():
-    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=150, {SMALL})
+    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=600, {SMALL})
 
 def short():
     return grid(depth=[3, 20], seed=[0, 1], epochs=40, {SMALL})
