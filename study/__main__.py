@@ -20,7 +20,7 @@ from study.interruption import treat_sigterm_as_ctrl_c
 from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
 from study.packing import CPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
-from study.study_folder import CHECKPOINT_SECONDS
+from study.study_folder import CHECKPOINT_SECONDS, StorageError
 from study.trial_config import (
     ACTIVATIONS,
     INITIALIZATIONS,
@@ -32,7 +32,7 @@ from study.trial_config import (
     unknown_name,
 )
 
-INTERRUPTED = 130
+SOME_FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Everything that is wrong with what the user asked for is a ValueError of one line, raised before Ray starts.
         print_error(error)
         return BAD_USAGE
+    except StorageError as error:
+        print_error(error)
+        return SOME_FAILED
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -9,8 +9,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import torch
 
-from study.study_folder import CHECKPOINT_SECONDS
+from study.study_folder import CHECKPOINT_SECONDS, write_whole
 
 KIND = "depth-trainability checkpoint 1"
 LARGEST_SHARE = 0.05
@@ -86,36 +84,6 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"checkpoint: {path.name} cannot be used ({reason})") from None
     return Checkpoint(trial_id, origin, header["epoch"], state)
-
-
-def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Replace a file, so that after a crash or loss of power the earlier or the new one is there, whole.
-
-    Raises OSError when it cannot be written; then the earlier one is untouched.
-    """
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with draft.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on the disk: the names of files that were just made or replaced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some shared file systems refuse this for folders, and do it by themselves
-        pass
-    finally:
-        os.close(descriptor)
 
 
 class CheckpointSchedule:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.console import Console
 
 from study import run_log_schema as schema
@@ -25,7 +25,7 @@ from study.plan import print_plan
 from study.progress import StudyProgress
 from study.run_log import Connection, check_tracking, finished_trials
 from study.run_sender import RunSender
-from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
+from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
 from study.summary import make_summary_table
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_error, read_status
@@ -61,17 +61,18 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     if not options.dry_run:
         folder.create()
     if not options.dry_run and not options.send_later:
-        with FileLock(folder.storage / ".tracking.lock"):  # two drivers that make a database at once spoil it
+        with hold_file(folder.tracking_lock):
             try:
                 check_tracking(tracking_uri)
             except ValueError as error:
                 raise ValueError(f"{error}, or put it off with --send-later") from None
-    recorded = [read_environment(folder.record_path(trial.trial_id)) for trial in trials]
-    begun_on = next((environment[schema.TAG_DATA] for environment in recorded if schema.TAG_DATA in environment), None)
-    dataset = prepare_data(options, begun_on, console)
-    for trial, environment in zip(trials, recorded, strict=True):
+    # Of any trial, also one that is not asked for now: a study has one data set.
+    environments = map(read_environment, sorted((folder.path / "trials").glob("*.jsonl")))
+    begun = next((environment for environment in environments if schema.TAG_DATA_CHECKSUM in environment), {})
+    dataset = prepare_data(options, begun.get(schema.TAG_DATA), console)
+    check_same_data(folder.name, begun, describe_data(dataset))
+    for trial in trials:
         check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
-        check_same_data(folder.name, environment, describe_data(dataset))
     if options.dry_run:
         _print_dry_run(options, trials, folder, console)
         return 0
@@ -82,23 +83,16 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
 @contextlib.contextmanager
 def hold_study(folder: StudyFolder) -> Iterator[None]:
     """Be the only driver of a study; raises ValueError when there is another, on this machine or one that shares it."""
-    lock = FileLock(folder.driver_lock)
     holder = folder.path / "driver"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text().strip() if holder.exists() else "another process"
-        raise ValueError(f"name: study {folder.name!r} is being run by {who}; wait, or choose another") from None
-    except NotImplementedError:
-        raise ValueError(
-            f"storage: {folder.path} is on a file system without locks; mount it with them (flock), or choose another"
-        ) from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_file(folder.driver_lock, seconds=0))
+        except Timeout:
+            who = holder.read_text().strip() if holder.exists() else "another process"
+            raise ValueError(f"name: study {folder.name!r} is being run by {who}; wait, or choose another") from None
+        stack.callback(holder.unlink, missing_ok=True)
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
 def _print_dry_run(options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, console: Console) -> None:
@@ -131,9 +125,17 @@ def _run_locked(
         sender.send(sorted(finished))
         if remaining:
             ending = _train(options, remaining, dataset, folder, sender, console)
-    note_sent(folder, schema.without_secrets(tracking_uri, tracking_uri), sender.sent)
+    note_what_was_sent(folder, schema.without_secrets(tracking_uri, tracking_uri), sender.sent, console)
     statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
     return _conclude(trials, statuses, folder, connection, sender, tracking_uri, ending, console)
+
+
+def note_what_was_sent(folder: StudyFolder, store: str, sent: Mapping[str, str], console: Console) -> None:
+    """Write the ledger of what is in MLflow; nothing is lost where it cannot be written."""
+    try:
+        note_sent(folder, store, sent)
+    except StorageError as error:
+        console.print(f"`status` will not know what was sent: {error}", style="yellow", markup=False, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True)

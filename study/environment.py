@@ -1,6 +1,7 @@
 """This process and its data → the tags that say what code, libraries, device and images a number came from."""
 
 import functools
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -40,13 +41,14 @@ def describe_data(dataset: Dataset) -> dict[str, str]:
 
 @functools.cache  # what this process has loaded does not change with the files
 def code_revision() -> str:
-    """Return the git commit of this code, with `-dirty` when files differ from it; the version outside a checkout."""
+    """Return the git commit of this code, with `-dirty-` and a hash of what differs; the version outside a checkout."""
     project = Path(__file__).resolve().parent.parent
     try:
         # A copy without history inside somebody's repository must not go by that repository's commit.
         if Path(_git(project, "rev-parse", "--show-toplevel")).resolve() == project:
             commit = _git(project, "rev-parse", "--short=12", "HEAD")
-            return commit + ("-dirty" if _git(project, "status", "--porcelain", "--untracked-files=no") else "")
+            changes = _git(project, "diff", "HEAD")
+            return f"{commit}-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else commit
     except (OSError, subprocess.CalledProcessError):
         pass
     return f"version {importlib.metadata.version('depth-trainability')}"

@@ -97,7 +97,9 @@ class PackedOptimizer:
             done = self.steps_done + 1
             rates /= 1 - BETA_1**done
             self.root_correction.fill_(1 / math.sqrt(1 - BETA_2**done))
-        self.rate.copy_(rates.unsqueeze(1))
+        rates = rates.unsqueeze(1).to(self.rate.dtype)
+        # From pinned memory a copy waits for no earlier step.
+        self.rate.copy_(rates.pin_memory() if self.rate.is_cuda else rates, non_blocking=True)
         self.steps_done += 1
 
     @torch.no_grad()
@@ -137,9 +139,12 @@ class PackedOptimizer:
         elif first.clipping == "norm":
             norm = gradient_norm(gradients).unsqueeze(1)
             shrink = torch.where(norm > self.threshold, self.threshold / norm, 1)
-            gradients = [gradient * _over_members(shrink, gradient) for gradient in gradients]
+            gradients = [(gradient * _over_members(shrink, gradient)).to(gradient.dtype) for gradient in gradients]
         if self.layer_scales is not None:
-            gradients = [gradient * scale for gradient, scale in zip(gradients, self.layer_scales, strict=True)]
+            gradients = [
+                (gradient * scale).to(gradient.dtype)
+                for gradient, scale in zip(gradients, self.layer_scales, strict=True)
+            ]
         return gradients
 
     def learning_rates(self) -> list[float]:
@@ -203,29 +208,31 @@ def schedule_factor(schedule: str, progress: float) -> float:
 
 @torch.no_grad()
 def gradient_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the norm of each member's gradient over all of its parameters, [E]; gradients are [L, E, …]."""
+    """Return the norm of each member's gradient over all of its parameters, float64 [E]; gradients are [L, E, …].
+
+    Squares of gradients that explode, or vanish, leave the range of fp32 long before the gradients do.
+    """
     # Added one by one: how a reduction over the few tensors is ordered would depend on the number of members.
     square = torch.zeros(gradients[0].shape[1], dtype=torch.float64, device=gradients[0].device)
     for gradient in gradients:
         for layer in gradient:
-            norm = torch.linalg.vector_norm(
-                layer.flatten(1), dim=1, dtype=torch.promote_types(layer.dtype, torch.float32)
-            )
-            square += norm.to(torch.float64).square()
-    return square.sqrt().to(torch.promote_types(gradients[0].dtype, torch.float32))
+            square += torch.linalg.vector_norm(layer.flatten(1), dim=1, dtype=torch.float64).square()
+    return square.sqrt()
 
 
 @torch.no_grad()
 def layerwise_scales(stacked: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return, per stacked tensor, ‖W_l‖/‖∂W_l‖ of its layers, so that a step of size η changes each layer by η·‖W_l‖.
 
-    A bias takes the scale of its layer's weight; a layer without gradient gets 0. Each result broadcasts over its
-    tensor; weights and biases alternate in `stacked`. Source: the layer-wise step sizes for SGD of arXiv:1712.05577.
+    A bias takes the scale of its layer's weight; a layer without gradient gets 0. Each result is float64 and broadcasts
+    over its tensor; weights and biases alternate in `stacked`.
+
+    Source: the layer-wise step sizes for SGD of arXiv:1712.05577.
     """
     scales = []
     for weight, gradient in zip(stacked[::2], gradients[::2], strict=True):
-        norm = torch.linalg.vector_norm(gradient, dim=(-2, -1))
-        scale = torch.where(norm > 0, torch.linalg.vector_norm(weight, dim=(-2, -1)) / norm, 0)
+        norm, size = (torch.linalg.vector_norm(x, dim=(-2, -1), dtype=torch.float64) for x in (gradient, weight))
+        scale = torch.where(norm > 0, size / norm, 0)
         scales += [scale[..., None, None], scale[..., None]]
     return scales
 

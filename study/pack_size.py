@@ -48,8 +48,7 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
     """Choose for trials that `workers` processes like this one share; measures when it pays."""
     # A GPU is one worker's, or shared by packs that are small; cores share the memory of their machine.
     memory_bytes = free_memory(device) // (1 if device == "cuda" else min(workers, os.cpu_count() or 1))
-    costliest = max(trials, key=lambda trial: (trial.depth * trial.width, training_flops(trial)))
-    fitting = largest_pack(costliest, dataset, memory_bytes)
+    fitting = min(largest_pack(trial, dataset, memory_bytes) for trial in trials)
     if is_worth_measuring(trials):
         by_work = Counter[tuple]()
         for trial in trials:
@@ -139,9 +138,14 @@ def free_memory(device: str) -> int:
     for line in _read_lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    limit, used = (_read_lines(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    group = Path("/sys/fs/cgroup")
+    limit, used = (_read_lines(group / name) for name in ("memory.max", "memory.current"))
     if limit and used and limit[0] != "max":
-        free = min(free, int(limit[0]) - int(used[0]))
+        # Files that were read count as used, and give way when memory is wanted.
+        cache = [
+            int(line.split()[1]) for line in _read_lines(group / "memory.stat") if line.startswith("inactive_file ")
+        ]
+        free = min(free, max(int(limit[0]) - int(used[0]) + sum(cache), 0))
     return free
 
 

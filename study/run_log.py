@@ -62,10 +62,11 @@ def check_tracking(tracking_uri: str) -> None:
         except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
             problem[0] = one_line(error)
 
-    # Databases have no common time limit, so the driver goes on without the thread that waits for one.
+    # Databases have no common time limit, so the driver goes on without the thread that waits for one. That of this
+    # machine is made now, if need be, which takes as long as it takes.
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
-    thread.join(CHECK_SECONDS)
+    thread.join(None if tracking_uri.startswith("sqlite:") else CHECK_SECONDS)
     if problem:
         reason = schema.without_secrets(problem[0], tracking_uri)
         raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
@@ -117,8 +118,8 @@ class RunLog:
         if experiment.tags.get(schema.TAG_STUDY_KEY, key) != key:
             raise ValueError(
                 f"name: study {folder.name!r} in this MLflow store has its records in another storage, not in "
-                f"{folder.storage}; give that --storage, choose another --name, or, if those records are gone, rename "
-                "the experiment in MLflow"
+                f"{folder.storage} (the key in {folder.path / 'key'} is another one); give that --storage, choose "
+                "another --name, or, if those records are gone, rename the experiment in MLflow"
             )
         self.experiment_id = experiment.experiment_id
         # The same ones in every trial of a study, those added later included.

@@ -31,6 +31,7 @@ class RunSender:
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._unsent: dict[str, None] = {}  # an ordered set: what failed goes to its end
         self._problems: dict[str, str] = {}
+        self._is_reachable = True
         self._thread = threading.Thread(target=self._run, name="mlflow sender", daemon=True)
 
     def __enter__(self) -> "RunSender":
@@ -67,8 +68,10 @@ class RunSender:
         while not closing:
             closing = self._collect()
             self._attempt(list(self._unsent))
-        if not self._problems:
+        if self._is_reachable:
             for trial_id, transmission in self._transmissions.items():
+                if trial_id in self._problems:
+                    continue
                 try:
                     transmission.mark_interrupted()
                 except Exception as error:  # see _attempt
@@ -90,6 +93,7 @@ class RunSender:
             return closing
 
     def _attempt(self, trial_ids: Sequence[str]) -> None:
+        self._is_reachable = True
         try:
             if self._log is None and trial_ids:
                 log = self._open_log()
@@ -97,6 +101,7 @@ class RunSender:
                 self._log = log
         except Exception as error:  # see below
             self._note_problem(trial_ids[0], error)
+            self._is_reachable = False
             return
         failures = 0
         for trial_id in trial_ids:
@@ -108,6 +113,7 @@ class RunSender:
                 self._note_problem(trial_id, error)
                 failures += 1
                 if failures == FAILURES_IN_A_ROW:
+                    self._is_reachable = False
                     return
             else:
                 failures = 0

@@ -1,10 +1,14 @@
 """A storage and a study's name → the places of its records, checkpoints and locks."""
 
+import contextlib
 import dataclasses
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 CHECKPOINT_SECONDS = 10.0
 """Training time between two checkpoints of a pack, at least."""
@@ -38,6 +42,11 @@ class StudyFolder:
         """Held by the one driver that runs this study, or sends its records."""
         return self.path / ".driver.lock"
 
+    @property
+    def tracking_lock(self) -> Path:
+        """Held while a tracking database is opened: two drivers that make one at once spoil it."""
+        return self.storage / ".tracking.lock"
+
     def record_path(self, trial_id: str) -> Path:
         """The record of one trial."""
         return self.path / "trials" / f"{trial_id}.jsonl"
@@ -50,9 +59,7 @@ class StudyFolder:
         """Return random text that tells this folder from others of its name, made by the first driver that asks."""
         path = self.path / "key"
         if not path.exists():
-            draft = path.with_suffix(".part")
-            draft.write_text(secrets.token_hex(8) + "\n")
-            draft.replace(path)
+            write_whole(path, f"{secrets.token_hex(8)}\n".encode())
         return path.read_text().strip()
 
     def create(self) -> None:
@@ -87,3 +94,57 @@ class StudyFolder:
             file.write(bytes(FILE_SYSTEM_ROOM))
             file.flush()
             os.fsync(file.fileno())
+
+
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+    """Replace a file, so that after a crash or loss of power the earlier or the new one is there, whole.
+
+    Raises OSError when it cannot be written; then the earlier one is untouched.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with draft.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on the disk: the names of files that were just made or replaced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some shared file systems refuse this for folders, and do it by themselves
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def hold_file(path: Path, seconds: float = -1) -> Iterator[None]:
+    """Be the only process with this lock, waiting at most so long (-1: as long as it takes).
+
+    Raises:
+        Timeout: another process has it.
+        ValueError: the file system has no locks.
+    """
+    # A lock that is a mere file would outlive a killed process.
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise
+    except (NotImplementedError, OSError):
+        raise ValueError(
+            f"storage: {path.parent} is on a file system without locks; mount it with them (flock), or choose another"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 
 from study import run_log_schema as schema
-from study.driver import hold_study
-from study.ledgers import note_sent
+from study.driver import hold_study, note_what_was_sent
 from study.run_log import Connection, check_tracking
 from study.run_sender import RunSender
 from study.status_command import find_study
-from study.trial_record import read_start
+from study.study_folder import hold_file
+from study.trial_record import check_same_data, read_start
 
 SOME_UNSENT = 1
 
@@ -27,7 +26,7 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
     """
     folder = find_study(storage, name)
     tracking_uri = tracking_uri or schema.default_tracking_uri(storage)
-    with FileLock(folder.storage / ".tracking.lock"):
+    with hold_file(folder.tracking_lock):
         check_tracking(tracking_uri)
     with hold_study(folder):
         starts = {path.stem: read_start(path) for path in sorted((folder.path / "trials").glob("*.jsonl"))}
@@ -36,12 +35,14 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         data_tags = next((tags for tags in data if schema.TAG_DATA_CHECKSUM in tags), None)
         if data_tags is None:
             raise ValueError(f"name: study {name!r} has no records yet; run it first")
+        for tags in data:
+            check_same_data(name, tags, data_tags)
         epochs = max(start["config"]["epochs"] for start in readable.values())
         connection = Connection(tracking_uri, folder, data_tags, epochs)
         with console.status("Sending …"), RunSender(connection.open, tracking_uri) as sender:
             sender.send(list(readable))
         shown = schema.without_secrets(tracking_uri, tracking_uri)
-        note_sent(folder, shown, sender.sent)
+        note_what_was_sent(folder, shown, sender.sent, console)
     console.print(f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}")
     if sender.unsent:
         console.print(f"The rest could not be sent ({sender.problem}).", style="yellow", markup=False)

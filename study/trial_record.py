@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from study import run_log_schema as schema
-from study.checkpoint import write_whole
-from study.study_folder import StorageError
+from study.study_folder import StorageError, write_whole
 from study.study_folder import StudyFolder as StudyFolder
 from study.train_loop import MemberEpoch
 from study.trial_config import TrialConfig

@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 
-from study import checkpoint as module
 from study.checkpoint import (
     LARGEST_SHARE,
     Checkpoint,
@@ -87,7 +86,7 @@ def test_a_full_disk_leaves_the_earlier_one(path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(path, Checkpoint("abc", "first", 4, STATE))
     assert read_checkpoint(path, "abc", "first").epoch == 3
@@ -96,7 +95,7 @@ def test_a_full_disk_leaves_the_earlier_one(path, monkeypatch):
 
 def test_file_and_folder_are_synced_around_the_renaming(tmp_path, monkeypatch):
     path, events = tmp_path / "file", []
-    monkeypatch.setattr(module.os, "fsync", lambda _: events.append(path.exists()))
+    monkeypatch.setattr(os, "fsync", lambda _: events.append(path.exists()))
     write_whole(path, b"content")
     assert events == [False, True]
 

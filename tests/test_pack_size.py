@@ -36,6 +36,11 @@ def test_a_pack_fits_into_the_memory_that_its_worker_has(make_trial, small_datas
     assert choice.size == 3
     assert "GB" in choice.reason
     assert largest_pack(trials[1], small_dataset, 10) == 1
+    wide = [make_trial(seed=seed, width=400) for seed in range(4)]  # less depth · width, and more weights
+    assert member_bytes(wide[0], small_dataset) > member_bytes(trials[1], small_dataset)
+    least = 2.5 * member_bytes(wide[0], small_dataset) / pack_size.MEMORY_SHARE
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: int(least))
+    assert choose_pack_size(trials + wide, small_dataset, "cpu", workers=1).size == 2
 
 
 def test_long_studies_are_measured(make_trial, small_dataset, monkeypatch):

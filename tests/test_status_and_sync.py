@@ -1,6 +1,9 @@
 """`status` reads records alone; `sync` sends them, once, whatever was lost on the way."""
 
+import errno
+import fcntl
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -148,15 +151,29 @@ def test_a_study_that_is_being_run_is_not_sent_by_another(folder, trials, capsys
 
 
 def test_a_file_system_without_locks_is_one_line(folder, trials, capsys, monkeypatch):
-    def refuse(*_, **__):
-        raise NotImplementedError("FileSystem does not appear to support flock")
+    for code in (errno.ENOSYS, errno.ENOLCK):
 
-    from study import driver
+        def refuse(*_, code=code):
+            raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(driver.FileLock, "acquire", refuse)
-    monkeypatch.setattr("study.sync_command.FileLock", lambda _: threading.Lock())
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        assert main(["sync", "some", "--tracking-uri", uri()]) == 2
+        assert "is on a file system without locks" in capsys.readouterr().err
+
+
+def test_a_ledger_that_cannot_be_written_is_told_and_nothing_is_lost(folder, trials, capsys):
+    (folder.path / "sent.jsonl").mkdir()
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    output = capsys.readouterr().out
+    assert "4 of 4 records are in MLflow" in output
+    assert "`status` will not know what was sent" in output
+
+
+def test_records_of_two_data_sets_are_refused(folder, trials, make_trial, capsys, monkeypatch):
+    monkeypatch.setitem(DATA, "data_checksum", "2")
+    write_record(folder, make_trial(seed=9))
     assert main(["sync", "some", "--tracking-uri", uri()]) == 2
-    assert "is on a file system without locks" in capsys.readouterr().err
+    assert "choose another --name" in capsys.readouterr().err
 
 
 def test_ledgers_pass_over_lines_that_a_crash_cut_off(folder, make_trial):

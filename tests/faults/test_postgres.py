@@ -57,7 +57,10 @@ def test_200_trials_of_50_epochs(database, tmp_path):
     recorded = studies.records(place)
     epochs = [line for lines in recorded.values() for line in lines if line["kind"] == "epoch"]
     assert len(epochs) == 200 * 51
-    active = "from runs join experiments using (experiment_id) where experiments.name = 'many' and runs.lifecycle_stage = 'active'"
+    active = (
+        "from runs join experiments using (experiment_id) "
+        "where experiments.name = 'many' and runs.lifecycle_stage = 'active'"
+    )
     assert query(f"select count(*), count(distinct run_uuid) {active}").split() == ["200", "200"]
     assert query(f"select runs.status, count(*) {active} group by 1").split() == ["FINISHED", "200"]
     per_key = dict(
