@@ -24,6 +24,9 @@ SPACES = f"""
 from search_spaces.axes import grid
 
 def study():
+    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=150, {SMALL})
+
+def study_of_minutes():
     return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=600, {SMALL})
 
 def short():

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 def timed(folder):
     """The numbers of an undisturbed study, and the seconds until its first epochs were recorded."""
     place, started = studies.study_folder(folder, "undisturbed"), time.monotonic()
-    driver = studies.start(folder, "study", "--name", "undisturbed", "--max-pack", "3")
+    driver = studies.start(folder, "study_of_minutes", "--name", "undisturbed", "--max-pack", "3")
     studies.wait_for(lambda: studies.epochs_recorded(place) > 3, 300)
     first = time.monotonic() - started
     studies.finish(driver)
@@ -57,7 +57,7 @@ def test_driver_killed_at_20_random_moments(folder, timed):
     moments, kills, leftovers, started = random.Random(SEED), 0, 0, time.monotonic()
     place = studies.study_folder(folder, "driver-killed")
     while kills < 20:
-        driver = studies.start(folder, "study", "--name", "driver-killed", "--max-pack", "4")
+        driver = studies.start(folder, "study_of_minutes", "--name", "driver-killed", "--max-pack", "4")
         if kills % 3 == 0:  # before and while Ray starts
             time.sleep(moments.uniform(0, first))
         else:  # in training
@@ -71,14 +71,14 @@ def test_driver_killed_at_20_random_moments(folder, timed):
         kills += 1
         leftovers += studies.end_leftovers(below)
         print(f"kill {kills}: {studies.epochs_recorded(place)} epochs recorded")
-    studies.finish(studies.start(folder, "study", "--name", "driver-killed", "--max-pack", "2"))
+    studies.finish(studies.start(folder, "study_of_minutes", "--name", "driver-killed", "--max-pack", "2"))
     conclude(folder, "driver-killed", undisturbed, kills, started)
     print(f"processes left behind by killed drivers for over 5 s: {leftovers}")
 
 
 def test_20_workers_killed(folder, undisturbed):
     moments, kills, started = random.Random(SEED), 0, time.monotonic()
-    driver = studies.start(folder, "study", "--name", "workers-killed", "--max-pack", "4")
+    driver = studies.start(folder, "study_of_minutes", "--name", "workers-killed", "--max-pack", "4")
     while kills < 20:
         time.sleep(moments.uniform(0, 3))
         assert driver.poll() is None, "the study ended before its workers were killed often enough"
@@ -105,7 +105,16 @@ def test_a_node_of_three_lost_5_times(folder, undisturbed, monkeypatch):
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         driver = studies.start(
-            folder, "study", "--name", "nodes-lost", "--max-pack", "4", "--address", cluster.address, "--device", "cpu"
+            folder,
+            "study_of_minutes",
+            "--name",
+            "nodes-lost",
+            "--max-pack",
+            "4",
+            "--address",
+            cluster.address,
+            "--device",
+            "cpu",
         )
         place = studies.study_folder(folder, "nodes-lost")
         for loss in range(5):
