@@ -127,6 +127,8 @@ def _run_locked(
             ending = _train(options, remaining, dataset, folder, sender, console)
     note_what_was_sent(folder, schema.without_secrets(tracking_uri, tracking_uri), sender.sent, console)
     statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
+    if ending.came_to_end:  # workers that were killed leave drafts
+        folder.remove_leftovers(ended={name for name, status in statuses.items() if status in schema.ENDED_STATUSES})
     return _conclude(trials, statuses, folder, connection, sender, tracking_uri, ending, console)
 
 
