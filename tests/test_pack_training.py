@@ -1,6 +1,7 @@
 """Packs in a worker that is killed, or whose members raise or kill it: the others finish, with the same numbers."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -246,10 +247,8 @@ def test_a_worker_that_was_given_up_cannot_end_its_successors_record(run, trials
 
 
 def test_a_storage_that_is_full_ends_the_pack_and_no_trial(run, trials, folder, undisturbed, monkeypatch):
-    from study import checkpoint
-
     written = []
-    original = checkpoint.os.fsync
+    original = os.fsync
 
     def fill(number):
         written.append(number)
@@ -257,11 +256,11 @@ def test_a_storage_that_is_full_ends_the_pack_and_no_trial(run, trials, folder, 
             raise OSError(28, "No space left on device")
         original(number)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fill)
+    monkeypatch.setattr(os, "fsync", fill)
     with pytest.raises(StorageError, match="No space left on device"):
         run(trials)
     assert all(read_status(folder.record_path(trial.trial_id)) is None for trial in trials)
-    monkeypatch.setattr(checkpoint.os, "fsync", original)
+    monkeypatch.setattr(os, "fsync", original)
     run(trials, sweep_id="with more room")
     assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
 
