@@ -45,6 +45,12 @@ def say_what_stops(tradeoff: Tradeoff) -> str:
         factor += f" (95% interval {_write_odds(row['low'])} to {_write_odds(row['high'])})"
     what = f"ten times the GSC before training, at equal depth and pseudo-linearity, {factor}"
     more = f"; {_as_clause(tradeoff.depth_adds)}" if tradeoff.depth_adds else ""
+    if row["low"] > 0 and row["low_between_networks"] <= 0:
+        between = f"{_write_odds(row['low_between_networks'])} to {_write_odds(row['high_between_networks'])}"
+        return (
+            f"Exploding gradients go with failure in these networks: {what}; networks differ too much to say that it "
+            f"holds for others (95% interval between networks {between}){more}."
+        )
     if row["low"] > 0:
         return f"Exploding gradients stop training: {what}{more}."
     if row["high"] < 0:

@@ -85,6 +85,14 @@ def test_odds_of_failure(numbers, beginning, odds):
     assert said.endswith("; given GSC, depth adds nothing.")
 
 
+def test_an_effect_that_does_not_hold_between_networks_is_not_called_general():
+    tradeoff = make_tradeoff(1.0, 0.5, 2.0)
+    tradeoff.coefficients[["low_between_networks", "high_between_networks"]] = [-0.5, 2.5]
+    said = say_what_stops(tradeoff)
+    assert said.startswith("Exploding gradients go with failure in these networks")
+    assert "differ too much to say that it holds for others (95% interval between networks 0.316 to 316)" in said
+
+
 def test_what_dilution_does():
     depths = make_depths(("a", 0.0, 20.0, 15.0, 27.0), ("a", 4.0, NAN, 90.0, NAN))
     said = say_what_fixes(make_best(), depths)
