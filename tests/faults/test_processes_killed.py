@@ -13,8 +13,6 @@ from tests.faults import studies
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(3600)]
 TRIALS = 8
 SEED = 20
-SETTLED_SECONDS = 12
-"""After so long a worker has started and trained some epochs."""
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +77,17 @@ def test_driver_killed_at_20_random_moments(folder, timed):
 def test_20_workers_killed(folder, undisturbed):
     moments, kills, started = random.Random(SEED), 0, time.monotonic()
     driver = studies.start(folder, "study_of_minutes", "--name", "workers-killed", "--max-pack", "4")
+    place = studies.study_folder(folder, "workers-killed")
     while kills < 20:
-        time.sleep(moments.uniform(0, 3))
+        # A trial whose worker is lost three times before it gets anywhere is taken for the cause, and fails.
+        before = studies.epochs_recorded(place)
+        studies.wait_for(lambda before=before: studies.epochs_recorded(place) > before + 20, 240)
+        time.sleep(moments.uniform(0, 4))
         assert driver.poll() is None, "the study ended before its workers were killed often enough"
-        with contextlib.suppress(psutil.NoSuchProcess):
-            # A trial whose worker is lost three times before it gets anywhere is taken for the cause, and fails.
-            settled = [
-                one for one in studies.train_workers(driver) if time.time() - one.create_time() > SETTLED_SECONDS
-            ]
-            if settled:
-                moments.choice(settled).kill()
+        workers = studies.train_workers(driver)
+        if workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                moments.choice(workers).kill()
                 kills += 1
     studies.finish(driver)
     conclude(folder, "workers-killed", undisturbed, kills, started)
