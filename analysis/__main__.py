@@ -118,7 +118,8 @@ def section_command(options: argparse.Namespace, console: Console) -> None:
     for line in section.text:
         console.print(Text(line), end="\n\n")
     for table in section.tables:
-        console.print(make_console_table(table, ROWS_SHOWN))
+        shown = make_console_table(table, console.width, ROWS_SHOWN)
+        console.print(shown, width=shown.width, crop=False)
         hidden = len(table.rows) - ROWS_SHOWN
         console.print(f"… and {hidden} more rows in {table.name}.csv\n" if hidden > 0 else "", markup=False)
     files = ", ".join(path.name for path in written)

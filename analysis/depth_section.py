@@ -4,6 +4,7 @@ from analysis.depth_figures import plot_error_by_depth, plot_trainable_depths
 from analysis.figure_style import render
 from analysis.findings import Findings
 from analysis.section import (
+    UNKNOWN,
     Drawing,
     Section,
     Table,
@@ -65,7 +66,7 @@ def _tabulate_depths(findings: Findings) -> Table:
             "network": text("network"),
             "optimizer": text("optimizer"),
             "k": number("dilution"),
-            "D50": text("written"),
+            "D50": lambda row: UNKNOWN if row.note and row.written == row.note else str(row.written),
             "depths": depth_range("depths"),
             "failed": lambda row: f"{row.failed:g} of {row.trials:g}",
             "spread σ": fixed("spread", 2),

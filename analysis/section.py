@@ -19,6 +19,8 @@ from analysis.figure_style import Rendered
 Cell = Callable[[Any], str]
 """Writes a row, given as a namedtuple of the frame's columns, as one cell."""
 
+NOTE, NOTE_WIDTH = "note", 30
+"""The column of remarks, and its least width in a terminal."""
 UNKNOWN = "–"
 
 
@@ -65,7 +67,7 @@ def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, C
     rows = [[write(row) for write in cells.values()] for row in frame.itertuples(index=False)]
     kept = [place for place in range(len(cells)) if any(row[place] not in ("", UNKNOWN) for row in rows)]
     headings, rows = [list(cells)[place] for place in kept], [[row[place] for place in kept] for row in rows]
-    numeric = [_is_numeric([row[place] for row in rows]) for place in range(len(kept))]
+    numeric = [heading != NOTE and _is_numeric([row[place] for row in rows]) for place, heading in enumerate(headings)]
     return Table(name, title, frame, headings, rows, numeric)
 
 
@@ -183,11 +185,19 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def make_console_table(table: Table, rows: int | None = None) -> ConsoleTable:
-    """Return a table for the terminal, its first rows only if asked; markup in it is text like any other."""
-    shown = ConsoleTable(title=Text(table.title), title_justify="left")
+def make_console_table(table: Table, width: int, rows: int | None = None) -> ConsoleTable:
+    """Return a table for a terminal so wide, its first rows only if asked; markup in it is text like any other.
+
+    Where the terminal is too narrow the table is wider, because no number may be cut; notes are broken into lines.
+    """
+    widths = [max(map(len, column)) for column in zip(table.headings, *table.rows[:rows], strict=True)]
+    needed = 1 + sum(
+        3 + (min(NOTE_WIDTH, size) if heading == NOTE else size)
+        for heading, size in zip(table.headings, widths, strict=True)
+    )
+    shown = ConsoleTable(title=Text(table.title), title_justify="left", width=needed if needed > width else None)
     for place, heading in enumerate(table.headings):
-        shown.add_column(Text(heading), justify="right" if table.numeric[place] else "left")
+        shown.add_column(Text(heading), justify="right" if table.numeric[place] else "left", no_wrap=heading != NOTE)
     for row in table.rows[:rows]:
         shown.add_row(*(Text(cell) for cell in row))
     return shown

@@ -1,12 +1,14 @@
 """The three sentences say what the estimates say: intervals, open bounds, and what cannot be told."""
 
+import io
 import math
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from analysis.best_dilution import DILUTION_COLUMNS, BestDilutions
-from analysis.section import fixed, interval, make_table, number, p_value, text, write_number
+from analysis.section import fixed, interval, make_console_table, make_table, number, p_value, text, write_number
 from analysis.statements import say_how_deep, say_what_fixes, say_what_stops
 from analysis.tradeoff import COEFFICIENT_COLUMNS, GSC, Tradeoff
 from analysis.trainable_depth import DEPTH_COLUMNS, TrainableDepths
@@ -124,3 +126,14 @@ def test_columns_that_hold_nothing_are_left_out():
 )
 def test_numbers(value, written):
     assert write_number(value) == written
+
+
+def test_no_number_is_cut_in_a_narrow_terminal():
+    frame = pd.DataFrame({"a": [1.234567], "b": [-0.123456], "note": ["3 trainings failed, " * 9]})
+    table = make_table("some", "Some", frame, {"a": number("a"), "b": fixed("b", 6), "note": text("note")})
+    assert table.numeric == [True, True, False]
+    console = Console(width=20, file=io.StringIO())
+    shown = make_console_table(table, console.width)
+    console.print(shown, width=shown.width, crop=False)
+    assert "-0.123456" in console.file.getvalue()
+    assert "…" not in console.file.getvalue()
