@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import secrets
 import tempfile
@@ -132,7 +133,7 @@ def hold_file(path: Path, seconds: float = -1) -> Iterator[None]:
 
     Raises:
         Timeout: another process has it.
-        ValueError: the file system has no locks.
+        ValueError: the file cannot be locked, or the file system has no locks.
     """
     # A lock that is a mere file would outlive a killed process.
     lock = FileLock(path, fallback_to_soft=False)
@@ -140,7 +141,9 @@ def hold_file(path: Path, seconds: float = -1) -> Iterator[None]:
         lock.acquire(timeout=seconds)
     except Timeout:
         raise
-    except (NotImplementedError, OSError):
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise ValueError(f"storage: cannot lock {path} ({error.strerror}); make it writable") from None
         raise ValueError(
             f"storage: {path.parent} is on a file system without locks; mount it with them (flock), or choose another"
         ) from None

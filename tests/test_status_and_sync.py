@@ -161,6 +161,14 @@ def test_a_file_system_without_locks_is_one_line(folder, trials, capsys, monkeyp
         assert "is on a file system without locks" in capsys.readouterr().err
 
 
+def test_a_lock_that_may_not_be_taken_is_not_blamed_on_the_file_system(folder, trials, capsys):
+    folder.tracking_lock.mkdir()  # root may write any file, but nobody a folder
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 2
+    message = capsys.readouterr().err
+    assert f"storage: cannot lock {folder.tracking_lock} (Is a directory)" in message
+    assert "without locks" not in message
+
+
 def test_a_ledger_that_cannot_be_written_is_told_and_nothing_is_lost(folder, trials, capsys):
     (folder.path / "sent.jsonl").mkdir()
     assert main(["sync", "some", "--tracking-uri", uri()]) == 0
