@@ -149,6 +149,18 @@ def test_a_study_on_other_data_is_refused(capsys):
     assert "choose another --name" in message
 
 
+def test_records_of_other_data_are_enough_to_refuse(capsys, make_trial):
+    from study.trial_record import StudyFolder, TrialRecord
+
+    folder = StudyFolder(Path.cwd() / "studies", "space")
+    folder.create()
+    other = make_trial(seed=9)  # not asked for below: a study has one data set, whichever trials are run
+    TrialRecord(folder.record_path(other.trial_id), other, "pack", {"data": "images:old", "data_checksum": "123"})
+    small = write_space("return grid(depth=3, width=4, epochs=1, batch_size=32, probe_size=16)")
+    message = expect_error(capsys, "run", small, "--data", "synthetic:100")
+    assert "study 'space' was run on images:old (checksum 123)" in message
+
+
 def test_a_study_that_is_being_run_is_refused(capsys):
     from filelock import FileLock
 
