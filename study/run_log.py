@@ -4,6 +4,7 @@ Everything sent is read back from the records, with their timestamps, so that se
 """
 
 import contextlib
+import dataclasses
 import functools
 import http.client
 import json
@@ -36,7 +37,8 @@ from study.trial_config import one_line
 from study.trial_record import StudyFolder, check_same_data, read_lines, read_start, read_status
 from study.ui_view import VIEW_TAG, make_view_tag
 
-METRICS_PER_BATCH = 1000
+METRICS_PER_REQUEST = 900
+"""Of the 1000 entries that MLflow takes in one, so that params and tags fit, too."""
 SERVER_FAILURES = (MlflowException, OSError)
 """What MLflow's client raises when a server does not do what it should; requests' own errors are OSErrors."""
 CHECK_SECONDS = 30.0
@@ -149,9 +151,9 @@ class RunLog:
                 runs[trial_id] = kept
         return runs
 
-    def begin_transmission(self, trial_id: str) -> "Transmission":
-        """Prepare to send a trial's record."""
-        return Transmission(self, trial_id)
+    def begin_transmission(self, trial_id: str, may_have_runs: bool = True) -> "Transmission":
+        """Prepare to send a trial's record; runs that it has already will be replaced, if it may have any."""
+        return Transmission(self, trial_id, may_have_runs)
 
     def drop_runs(self, trial_id: str) -> None:
         """Delete whatever runs a trial has: of earlier attempts, or made by a request whose answer was lost."""
@@ -203,11 +205,22 @@ def is_sent(run: Run, attempt: str) -> bool:
     return is_complete(run) or (ended and run.data.tags.get(schema.TAG_ATTEMPT) == attempt)
 
 
+@dataclasses.dataclass
+class _Request:
+    """What is to be sent at once, and how far into the record that is."""
+
+    params: list[Param] = dataclasses.field(default_factory=list)
+    metrics: list[Metric] = dataclasses.field(default_factory=list)
+    tags: list[RunTag] = dataclasses.field(default_factory=list)
+    until: int = 0
+
+
 class Transmission:
     """How far one trial's record has been sent into a run of its own."""
 
-    def __init__(self, run_log: RunLog, trial_id: str) -> None:
+    def __init__(self, run_log: RunLog, trial_id: str, may_have_runs: bool) -> None:
         self.log, self.client = run_log, run_log.client
+        self.may_have_runs = may_have_runs
         self.path = run_log.folder.record_path(trial_id)
         self.run_id = ""
         self.offset = 0
@@ -236,26 +249,25 @@ class Transmission:
             raise
 
     def _send_lines(self) -> None:
-        """Send line by line, the metrics of many epochs in one request."""
-        waiting, waiting_until = list[Metric](), self.offset
+        """Send many lines in one request."""
+        request = _Request()
         for line, offset in read_lines(self.path, self.offset):
             if line.get("attempt") != self.attempt:
                 return  # replaced since its start was read; the next call begins with the new one
-            if line["kind"] == "epoch":
-                waiting += self._describe_epoch(line)
-                if len(waiting) < METRICS_PER_BATCH:
-                    waiting_until = offset
-                    continue
-            self._log_metrics(waiting)
-            waiting = []
             if line["kind"] == "start":
-                self._start(line)
-            elif line["kind"] == "end":
-                self._end(line)
-            self.offset = offset
-        if waiting:
-            self._log_metrics(waiting)
-            self.offset = waiting_until
+                self._create_run(line)
+                request.params += [Param(name, str(value)) for name, value in line["config"].items()]
+            elif line["kind"] == "epoch":
+                request.metrics += self._describe_epoch(line)
+            else:
+                self._end(line, request)
+                self.offset = offset
+                return
+            request.until = offset
+            if len(request.metrics) >= METRICS_PER_REQUEST:
+                self._log(request)
+                request = _Request()
+        self._log(request)
 
     def _was_deleted(self) -> bool:
         """Say whether somebody has deleted the run meanwhile; the next attempt then makes a new one."""
@@ -264,24 +276,25 @@ class Transmission:
         except MlflowException as error:
             return error.error_code == "RESOURCE_DOES_NOT_EXIST"
 
-    def _start(self, line: dict[str, Any]) -> None:
-        if not self.run_id:
+    def _create_run(self, line: dict[str, Any]) -> None:
+        if self.run_id:
+            return
+        if self.may_have_runs:
             self.log.drop_runs(line["trial_id"])
-            tags = {
-                schema.TAG_TRIAL_ID: line["trial_id"],
-                schema.TAG_STUDY: self.log.folder.name,
-                schema.TAG_PACK_ID: line["pack_id"],
-                schema.TAG_ATTEMPT: self.attempt or "",
-                schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
-                **line["environment"],
-                **line.get("pack", {}),
-            }
-            run = self.client.create_run(
-                self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"]
-            )
-            self.run_id = run.info.run_id
-        params = [Param(name, str(value)) for name, value in line["config"].items()]
-        self.client.log_batch(self.run_id, params=params)
+        self.may_have_runs = True  # from now on, also one whose creation was not answered
+        tags = {
+            schema.TAG_TRIAL_ID: line["trial_id"],
+            schema.TAG_STUDY: self.log.folder.name,
+            schema.TAG_PACK_ID: line["pack_id"],
+            schema.TAG_ATTEMPT: self.attempt or "",
+            schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
+            **line["environment"],
+            **line.get("pack", {}),
+        }
+        run = self.client.create_run(
+            self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"]
+        )
+        self.run_id = run.info.run_id
 
     def _describe_epoch(self, line: dict[str, Any]) -> list[Metric]:
         time_ms, epoch = line["time_ms"], line["epoch"]
@@ -296,28 +309,34 @@ class Transmission:
         self.last_metrics = line["metrics"]
         return metrics
 
-    def _end(self, line: dict[str, Any]) -> None:
+    def _end(self, line: dict[str, Any], request: _Request) -> None:
+        """Send a last request and the tables, then end the run: it counts as complete only with all of them."""
         status = line["status"]
         if status == schema.STATUS_OK:
-            self._log_metrics(
-                [
-                    Metric(final, self.last_metrics[source], line["time_ms"], 0)
-                    for final, source in schema.FINAL_METRICS.items()
-                    if source in self.last_metrics
-                ]
-            )
-        self._log_tables()
-        tags = [RunTag(schema.TAG_STATUS, status)]
+            request.metrics += [
+                Metric(final, self.last_metrics[source], line["time_ms"], 0)
+                for final, source in schema.FINAL_METRICS.items()
+                if source in self.last_metrics
+            ]
+        request.tags.append(RunTag(schema.TAG_STATUS, status))
         if line["error"]:
-            tags.append(RunTag(schema.TAG_ERROR, line["error"]))
-        self.client.log_batch(self.run_id, tags=tags)
+            request.tags.append(RunTag(schema.TAG_ERROR, line["error"]))
+        self._log(request)
+        self._log_tables()
         ended = "FAILED" if status == schema.STATUS_FAILED else "FINISHED"
         self.client.set_terminated(self.run_id, status=ended, end_time=line["time_ms"])
         self.ended = True
 
-    def _log_metrics(self, metrics: list[Metric]) -> None:
-        for start in range(0, len(metrics), METRICS_PER_BATCH):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+    def _log(self, request: _Request) -> None:
+        anything = request.params or request.metrics or request.tags
+        for start in range(0, max(len(request.metrics), 1) if anything else 0, METRICS_PER_REQUEST):
+            self.client.log_batch(
+                self.run_id,
+                metrics=request.metrics[start : start + METRICS_PER_REQUEST],
+                params=request.params if start == 0 else (),
+                tags=request.tags if start == 0 else (),
+            )
+        self.offset = max(self.offset, request.until)
 
     def _log_tables(self) -> None:
         """Write the complete tables from the record and send them as artifacts."""

@@ -134,7 +134,7 @@ class RunSender:
                 if is_sent(earlier, attempt):
                     self._sent[trial_id] = attempt
                     return
-            self._transmissions[trial_id] = self._log.begin_transmission(trial_id)
+            self._transmissions[trial_id] = self._log.begin_transmission(trial_id, earlier is not None)
         transmission = self._transmissions[trial_id]
         transmission.advance()
         if transmission.ended:

@@ -44,7 +44,8 @@ def active_runs(run_log):
     return run_log.client.search_runs([run_log.experiment_id])
 
 
-def test_a_lost_answer_to_the_creation_of_a_run_leaves_one_run(run_log, folder, make_trial, monkeypatch):
+@pytest.mark.parametrize("may_have_runs", [True, False])
+def test_a_lost_answer_to_the_creation_of_a_run_leaves_one_run(run_log, folder, make_trial, monkeypatch, may_have_runs):
     trial = make_trial()
     write_record(folder, trial)
     create = run_log.client.create_run
@@ -55,7 +56,7 @@ def test_a_lost_answer_to_the_creation_of_a_run_leaves_one_run(run_log, folder, 
         raise MlflowException("the answer was lost")
 
     monkeypatch.setattr(run_log.client, "create_run", create_and_lose)
-    transmission = run_log.begin_transmission(trial.trial_id)
+    transmission = run_log.begin_transmission(trial.trial_id, may_have_runs)
     with pytest.raises(MlflowException):
         transmission.advance()
     assert len(active_runs(run_log)) == 1
@@ -84,6 +85,26 @@ def test_any_lost_answer_is_made_good(run_log, folder, make_trial, monkeypatch, 
     (run,) = active_runs(run_log)
     assert is_complete(run)
     assert [point.step for point in run_log.client.get_metric_history(run.info.run_id, schema.TRAIN_ERROR)] == [0, 1]
+
+
+def test_a_trial_of_many_metrics_is_sent_in_several_requests_and_whole(run_log, folder, make_trial):
+    trial = make_trial()
+    record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", DATA)
+    metrics = dict.fromkeys(schema.EPOCH_METRICS, 0.25)
+    transmission = run_log.begin_transmission(trial.trial_id, may_have_runs=False)
+    for epoch in range(200):
+        rows = [(epoch, float(epoch), layer, 1.0, 0.1, None, None, None) for layer in range(3)]
+        record.add_epoch(MemberEpoch(trial.trial_id, epoch, metrics, rows, False))
+        if epoch in (0, 3):
+            transmission.advance()
+    record.end(schema.STATUS_OK)
+    transmission.advance()
+    transmission.advance()  # nothing is new
+    (run,) = active_runs(run_log)
+    assert is_complete(run)
+    assert run.data.params["depth"] == str(trial.depth)
+    for name in schema.EPOCH_METRICS:
+        assert [point.step for point in run_log.client.get_metric_history(run.info.run_id, name)] == list(range(200))
 
 
 def test_a_record_written_anew_replaces_its_run(run_log, folder, make_trial):

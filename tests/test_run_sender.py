@@ -23,7 +23,7 @@ class FakeLog:
     def find_runs(self):
         return {}
 
-    def begin_transmission(self, trial_id):
+    def begin_transmission(self, trial_id, may_have_runs):
         self.begun.append(trial_id)
         return FakeTransmission(self, trial_id)
 
