@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+DATA = "synthetic:20000"
 SPACE = '''
 from search_spaces.axes import grid
 
@@ -29,7 +30,7 @@ def measure_overhead(trials: int, seconds_each: float) -> dict[str, Any]:
         space = Path(folder) / "space.py"
         train_size = _size_that_takes(seconds_each)
         space.write_text(SPACE.format(trials=trials, train_size=train_size))
-        command = [sys.executable, "-m", "study", "run", f"{space}:short", "--data", "synthetic:200000"]
+        command = [sys.executable, "-m", "study", "run", f"{space}:short", "--data", DATA]
         command += ["--max-pack", "1", "--device", "cpu", "--storage", str(Path(folder) / "studies")]
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
@@ -48,20 +49,25 @@ def measure_overhead(trials: int, seconds_each: float) -> dict[str, Any]:
 
 BARE = """
 import sys
+import time
 from pathlib import Path
 from study.datasets import load_dataset
 from study.processor import prepare_processor
 from study.train_loop import train_pack
 from study.trial_config import TrialConfig
 prepare_processor()
-dataset = load_dataset("synthetic:200000", Path("data"))
-import time
-started = time.perf_counter()
-for seed in range(int(sys.argv[1]), int(sys.argv[2])):
-    trial = TrialConfig(depth=4, width=16, epochs=2, batch_size=32, train_size=int(sys.argv[3]), test_size=64,
+dataset = load_dataset(sys.argv[4], Path("data"))
+
+def train(seed, train_size):
+    trial = TrialConfig(depth=4, width=16, epochs=2, batch_size=32, train_size=train_size, test_size=64,
                         probe_size=16, seed=seed)
     for _ in train_pack([trial], dataset):
         pass
+
+train(0, 64)  # what a process does once
+started = time.perf_counter()
+for seed in range(int(sys.argv[1]), int(sys.argv[2])):
+    train(seed, int(sys.argv[3]))
 print(time.perf_counter() - started)
 """
 
@@ -80,6 +86,6 @@ def _seconds_bare(trials: int, train_size: int) -> float:
 
 
 def _run_bare(ranges: list[tuple[int, int]], train_size: int) -> float:
-    commands = [[sys.executable, "-c", BARE, str(start), str(stop), str(train_size)] for start, stop in ranges]
+    commands = [[sys.executable, "-c", BARE, str(start), str(stop), str(train_size), DATA] for start, stop in ranges]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     return max(float(process.communicate()[0]) for process in running)
