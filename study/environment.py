@@ -3,8 +3,11 @@
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -17,7 +20,7 @@ RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
 
 
 def describe_environment(device: str) -> dict[str, str]:
-    """Return tags: code revision, versions of Python and of RECORDED_LIBRARIES that are installed, device."""
+    """Return tags: code revision, versions of Python and of RECORDED_LIBRARIES that are installed, compiler, device."""
     tags = {schema.TAG_CODE_REVISION: code_revision(), "version.python": platform.python_version()}
     for library in RECORDED_LIBRARIES:
         try:
@@ -26,6 +29,7 @@ def describe_environment(device: str) -> dict[str, str]:
             continue
     library = "oneDNN" if multiplies_with_onednn(torch.float32) else "default"
     tags[schema.TAG_PRODUCTS] = library if device == "cpu" else "device"
+    tags[schema.TAG_COMPILER] = _compiler() if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
 
@@ -57,6 +61,12 @@ def code_revision() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _compiler() -> str:
+    """Return what torch compiles kernels with, or "none": then they run step by step, and round differently."""
+    compiler = shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
+    return Path(compiler).name if compiler else "none"
 
 
 def _processor() -> str:
