@@ -77,6 +77,9 @@ def _tabulate_depths(findings: Findings) -> Table:
             "GSC interval": interval("critical_log10_gsc_low", "critical_log10_gsc_high", 2),
             "note": text("note"),
         },
+        "D50: depth at which half of the trainings fail. σ: standard deviation of ln depth at which they begin to. λ: "
+        "share of them that end against the rule at any depth. 16/ln χ: depth that theory allows where GSC² grows by "
+        "χ per layer, as measured before training. GSC is that of untrained networks as deep as D50.",
     )
 
 
@@ -96,6 +99,9 @@ def _tabulate_rules(findings: Findings) -> Table:
             "trials": text("trials"),
             "note": text("note"),
         },
+        "AIC: 2 · parameters − 2 · ln likelihood, on all trials; smaller is better. Held-out loss: minus ln of the "
+        "probability that was given to what happened, in nats a trial, on networks left out of the fit (or levels of "
+        "dilution, where there is one network).",
     )
 
 

@@ -28,7 +28,7 @@ UNKNOWN = "–"
 class Table:
     """A frame for its CSV, and the same for people: headings and rows of text. `name` is the file's stem.
 
-    `numeric` says which columns hold numbers and are aligned to the right.
+    `numeric` says which columns hold numbers and are aligned to the right; `legend` what headings mean.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Table:
     headings: list[str]
     rows: list[list[str]]
     numeric: list[bool]
+    legend: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Section:
     tables: list[Table] = dataclasses.field(default_factory=list)
 
 
-def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> Table:
+def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, Cell], legend: str = "") -> Table:
     """Write a frame for people, a column per entry of `cells`: heading → what writes a row's cell.
 
     Columns that are empty in every row are left out.
@@ -68,7 +69,7 @@ def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, C
     kept = [place for place in range(len(cells)) if any(row[place] not in ("", UNKNOWN) for row in rows)]
     headings, rows = [list(cells)[place] for place in kept], [[row[place] for place in kept] for row in rows]
     numeric = [heading != NOTE and _is_numeric([row[place] for row in rows]) for place, heading in enumerate(headings)]
-    return Table(name, title, frame, headings, rows, numeric)
+    return Table(name, title, frame, headings, rows, numeric, legend)
 
 
 def make_cross_table(
@@ -195,7 +196,13 @@ def make_console_table(table: Table, width: int, rows: int | None = None) -> Con
         3 + (min(NOTE_WIDTH, size) if heading == NOTE else size)
         for heading, size in zip(table.headings, widths, strict=True)
     )
-    shown = ConsoleTable(title=Text(table.title), title_justify="left", width=needed if needed > width else None)
+    shown = ConsoleTable(
+        title=Text(table.title),
+        title_justify="left",
+        caption=Text(table.legend) if table.legend else None,
+        caption_justify="left",
+        width=needed if needed > width else None,
+    )
     for place, heading in enumerate(table.headings):
         shown.add_column(Text(heading), justify="right" if table.numeric[place] else "left", no_wrap=heading != NOTE)
     for row in table.rows[:rows]:

@@ -23,14 +23,17 @@ def say_how_deep(depths: TrainableDepths) -> str:
         return f"How deep these networks can be trained cannot be told: {_reason(depths.note, depths.table)}."
     least = known["dilution"].min()
     plain = known[known["dilution"] == least]
-    plain = plain.iloc[plain.apply(_place_depth, axis=1).argsort(kind="stable")]
+    plain = plain.loc[sorted(plain.index, key=lambda row: _place_depth(plain.loc[row]))]
     path = "without skip paths (k = 0)" if least == 0 else f"with the least dilution tried (k = {least:g})"
-    first, last = plain.iloc[0], plain.iloc[-1]
     if len(plain) == 1:
-        return f"Half of the trainings of {_name(first)} {path} fail {_describe_depth(first)}."
+        return f"Half of the trainings of {_name(plain.iloc[0])} {path} fail {_describe_depth(plain.iloc[0])}."
+    depths = plain.apply(_describe_depth, axis=1)
+    first, last = depths.iloc[0], depths.iloc[-1]
+    if depths.nunique() == 1:
+        return f"Half of the trainings {path} fail {first} for all {len(plain)} networks and optimizers."
     return (
-        f"Half of the trainings {path} fail {_describe_depth(first)} for {_name(first)}, the shallowest of "
-        f"{len(plain)} networks and optimizers, and {_describe_depth(last)} for {_name(last)}, the deepest."
+        f"Half of the trainings {path} fail {first} for {_name_all(plain[depths == first])}, the shallowest of "
+        f"{len(plain)} networks and optimizers, and {last} for {_name_all(plain[depths == last])}, the deepest."
     )
 
 
@@ -116,13 +119,21 @@ def _describe_depth(row: Any) -> str:
     return f"at depth {value:.3g} (95% interval {low:.3g} to {high:.3g})"
 
 
-def _place_depth(row: Any) -> float:
-    """Order by estimate; where there is none, by the bound that is known."""
-    return float(next(row[column] for column in ("d50", "d50_low", "d50_high") if not math.isnan(row[column])))
+def _place_depth(row: Any) -> tuple[int, float]:
+    """Order by estimate; below all of them what fails at every depth, above them what trains at every depth."""
+    if not math.isnan(row["d50"]):
+        return 0, float(row["d50"])
+    return (1, float(row["d50_low"])) if not math.isnan(row["d50_low"]) else (-1, float(row["d50_high"]))
 
 
 def _name(row: Any) -> str:
     return f"{row['network']} with {row['optimizer']}"
+
+
+def _name_all(rows: pd.DataFrame) -> str:
+    """Name those that share a depth, the first of them if they are many."""
+    names = [_name(row) for _, row in rows.iterrows()]
+    return " and ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _write_odds(coefficient: float) -> str:

@@ -52,6 +52,21 @@ def test_the_shallowest_and_the_deepest_without_skip_paths_are_named():
     assert said.endswith("only beyond depth 90 (95% bound) for c with adam, the deepest.")
 
 
+def test_networks_that_share_the_greatest_depth_are_named_together():
+    beyond, further = (NAN, 90.0, NAN), (95.0, 80.0, NAN)
+    shallow = ("s", 0.0, 20.0, 15.0, 27.0)
+    said = say_how_deep(make_depths(("b", 0.0, *beyond), shallow, ("d", 0.0, *further), ("c", 0.0, *beyond)))
+    assert "for s with adam, the shallowest of 4" in said
+    assert said.endswith("only beyond depth 90 (95% bound) for b with adam and c with adam, the deepest.")
+    said = say_how_deep(make_depths(shallow, *((name, 0.0, *beyond) for name in "bcd")))
+    assert said.endswith("only beyond depth 90 (95% bound) for b with adam and 2 more, the deepest.")
+    said = say_how_deep(make_depths(*((name, 0.0, *beyond) for name in "bcd")))
+    assert said == (
+        "Half of the trainings without skip paths (k = 0) fail only beyond depth 90 (95% bound) for all 3 networks "
+        "and optimizers."
+    )
+
+
 def test_one_network_and_a_least_dilution_that_is_not_0():
     assert say_how_deep(make_depths(("a", 1.0, 20.0, 15.0, NAN))) == (
         "Half of the trainings of a with adam with the least dilution tried (k = 1) fail at depth 20 "
