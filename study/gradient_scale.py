@@ -70,7 +70,9 @@ def explosion_rate(log10_gsc: torch.Tensor) -> torch.Tensor:
     if layers < 1:
         return torch.full_like(log10_gsc[:, 0], math.nan)
     growth = log10_gsc[:, 1] - log10_gsc[:, -1]
-    return torch.where(growth.isfinite(), 10 ** (growth / layers), math.nan)
+    # One by one: the last bits of a power depend on how many are taken at once.
+    rates = torch.stack([10**of_member for of_member in (growth / layers).unbind()])
+    return torch.where(growth.isfinite(), rates, math.nan)
 
 
 def log_norm(tensor: torch.Tensor) -> torch.Tensor:

@@ -266,5 +266,12 @@ def test_explosion_rate_is_the_growth_per_layer():
     assert explosion_rate(log10_gsc).isnan().all()
 
 
+def test_an_explosion_rate_is_bitwise_the_same_alone_and_among_others():
+    log10_gsc = torch.randn(200, 16, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for pack in log10_gsc:
+        alone = torch.cat([explosion_rate(pack[member : member + 1]) for member in range(16)])
+        assert torch.equal(explosion_rate(pack), alone)
+
+
 def test_normalizations_are_all_tested_here():
     assert set(NORMALIZATIONS) == {*UNCOUPLED, "batch"}
