@@ -19,5 +19,5 @@ def plot_importance(shares: pd.DataFrame, method: str) -> Figure:
     panel.set_yticks(list(rows), [str(term) for term in shown["term"]])
     panel.set_xlim(left=min(0.0, float(shown["low"].min(skipna=True) if shown["low"].notna().any() else 0.0)))
     panel.grid(axis="y", visible=False)
-    panel.set_xlabel(f"importance for the final training error\n({method})", fontsize=9.5)
+    panel.set_xlabel(f"importance, {method}", fontsize=9.5)
     return figure
