@@ -67,7 +67,7 @@ def choose_outcomes(frames: StudyFrames, failure_error: float | None = None) -> 
     """Return what each seed reached with the learning rate that the other seeds found best.
 
     A trial fails when its final training error is above `failure_error` (default: `default_failure_error`), and when
-    it diverged. Seeds are averaged where trials differ in nothing that this analysis tells apart.
+    it diverged. Of trials that differ in nothing that this analysis tells apart the first counts.
     """
     counted = describe_runs(frames)
     excluded = len(frames.trials) - len(counted)
@@ -80,11 +80,29 @@ def choose_outcomes(frames: StudyFrames, failure_error: float | None = None) -> 
         failure_error = frames.chance_error - 1e-9
         note = "No trial is better than chance: all of them count as failed."
     else:
-        note = ONE_SEED if counted["seed"].nunique() == 1 and counted["learning_rate"].nunique() > 1 else ""
+        note = ""
     chosen = choose_on_other_seeds(counted)
+    if not note:
+        note = _warn_of_own_choices(counted, chosen)
     chosen = chosen.assign(failed=chosen["diverged"] | (chosen["error"] > failure_error))
     return Outcomes(
         chosen[OUTCOME_COLUMNS].sort_values([*CELL, "depth", "seed"], ignore_index=True), failure_error, excluded, note
+    )
+
+
+def _warn_of_own_choices(runs: pd.DataFrame, chosen: pd.DataFrame) -> str:
+    """Say how many seeds had several learning rates and none of them in common with another seed."""
+    place = [*CELL, "depth"]
+    rates = runs.groupby([*place, "seed"])["learning_rate"].nunique().rename("rates")
+    seeds = runs.groupby([*place, "learning_rate"])["seed"].nunique().rename("seeds")
+    joined = chosen.join(rates, on=[*place, "seed"]).join(seeds, on=[*place, "learning_rate"])
+    own = int(((joined["rates"] > 1) & (joined["seeds"] == 1)).sum())
+    if runs["seed"].nunique() == 1 and own:
+        return ONE_SEED
+    return (
+        f"{own} of {len(chosen)} learning rates are chosen on the runs that are judged: no other has them"
+        if own
+        else ""
     )
 
 

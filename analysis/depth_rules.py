@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from analysis.best_learning_rates import choose_outcomes
 from analysis.estimates import write_p
@@ -36,6 +36,8 @@ OWN, ONE_DEPTH, SCALED, YANG, CRITICAL = (
 OUT_OF_REACH = 1e6
 """A depth at which nothing that was tried fails."""
 STEPS = 161
+GSC_STEP, MOST_STEPS = 0.02, 2401
+"""Decades between two critical GSCs that are tried, as long as these are not too many."""
 SHARED_PARAMETERS = 2
 ALIKE = 0.01
 """Nats a trial by which two rules may differ and still be said to do about as well."""
@@ -137,7 +139,8 @@ def _grid_of_depths(cells: list[_Cell]) -> np.ndarray:
 
 def _grid_of_gsc(cells: list[_Cell]) -> np.ndarray:
     reached = np.concatenate([cell.gsc_line[0] + cell.gsc_line[1] * cell.depths for cell in cells])
-    return np.linspace(min(reached.min(), 0.0) - 0.5, reached.max() * 1.5 + 0.5, STEPS)
+    low, high = min(reached.min(), 0.0) - 0.5, reached.max() * 1.5 + 0.5
+    return np.linspace(low, high, int(np.clip((high - low) / GSC_STEP, STEPS, MOST_STEPS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +203,9 @@ def _group_cells(cells: list[_Cell]) -> list[tuple[Any, list[_Cell]]]:
 
 
 def _score_held_out(parts: dict[Any, np.ndarray], total: np.ndarray) -> float:
-    """Return minus the ln likelihood of each part at what the others find best, summed."""
-    return -sum(float(part.reshape(-1)[(total - part).argmax()]) for part in parts.values())
+    """Return minus ln of the probability of each part, averaged over all curves as likely as the others make them."""
+    # The best curve alone would be any of many where the others say nothing of the constant.
+    return -sum(float(special.logsumexp(total) - special.logsumexp(total - part)) for part in parts.values())
 
 
 def _likelihoods(cell: _Cell, ln_d50: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def make_depth_section(findings: Findings) -> Section:
     depths, rules = findings.depths, findings.rules
     notes = [note for note in (depths.note, rules.note) if note]
     if depths.failure_error is not None:
-        notes.insert(0, f"A training counts as failed from a final training error of {depths.failure_error:.3f} on.")
+        notes.insert(0, f"A training counts as failed with a final training error above {depths.failure_error:.3f}.")
     drawings, tables = [], []
     if len(findings.errors):
         drawings.append(_draw_errors(findings))
@@ -79,7 +79,9 @@ def _tabulate_depths(findings: Findings) -> Table:
         },
         "D50: depth at which half of the trainings fail. σ: standard deviation of ln depth at which they begin to. λ: "
         "share of them that end against the rule at any depth. 16/ln χ: depth that theory allows where GSC² grows by "
-        "χ per layer, as measured before training. GSC is that of untrained networks as deep as D50.",
+        "χ per layer, as measured before training. GSC is that of untrained networks as deep as D50. A bound (≥ or ≤) "
+        "is the end of a 95% interval without an estimate. Where no depth has both failures and successes, D50 lies "
+        "between two depths tried and nothing says where: then priors set the estimate, σ and the interval's width.",
     )
 
 
@@ -99,9 +101,9 @@ def _tabulate_rules(findings: Findings) -> Table:
             "trials": text("trials"),
             "note": text("note"),
         },
-        "AIC: 2 · parameters − 2 · ln likelihood, on all trials; smaller is better. Held-out loss: minus ln of the "
-        "probability that was given to what happened, in nats a trial, on networks left out of the fit (or levels of "
-        "dilution, where there is one network).",
+        "AIC: 2 · parameters − 2 · ln of the penalised likelihood, on all trials; smaller is better. Held-out loss: "
+        "minus ln of the probability that was given to what happened, in nats a trial, on networks left out of the fit "
+        "(or levels of dilution, where there is one network).",
     )
 
 

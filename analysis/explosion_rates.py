@@ -107,8 +107,9 @@ def _estimate_row(growth: pd.DataFrame) -> dict[str, Any]:
     by_seed = growth.groupby("seed")[["ln_growth", "layers"]].sum()
     values = (by_seed["ln_growth"] / by_seed["layers"]).to_numpy()
     estimate = estimate_rate(values)
-    predicted = growth.dropna(subset="ln_predicted")
-    ln_predicted = predicted["ln_predicted"].sum() / predicted["layers"].sum() if len(predicted) else math.nan
+    predicted = growth.dropna(subset="ln_predicted").groupby("seed")[["ln_predicted", "layers"]].sum()
+    # Weighted as the measured rate is: seeds alike, whatever the depths that each was trained at.
+    ln_predicted = float((predicted["ln_predicted"] / predicted["layers"]).mean())
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     notes = [estimate.note] if estimate.note else []
     if math.isnan(ln_predicted):
@@ -127,15 +128,18 @@ def _estimate_row(growth: pd.DataFrame) -> dict[str, Any]:
 
 def _predict(trial: Any, layers: int) -> float:
     """Return the growth of ln GSC that theory says over the last `layers` layers of a row of `trials`."""
-    growth = _predicted_growth(
-        int(trial.depth),
-        trial.activation,
-        trial.normalization,
-        trial.dilution,
-        _as_gain(trial.gain),
-        trial.initialization,
-        int(trial.probe_size),
-    )
+    try:
+        growth = _predicted_growth(
+            int(trial.depth),
+            trial.activation,
+            trial.normalization,
+            trial.dilution,
+            _as_gain(trial.gain),
+            trial.initialization,
+            int(trial.probe_size),
+        )
+    except KeyError:  # of a version that knows more
+        return math.nan
     rate = predicted_explosion_rate(growth[len(growth) - layers :])
     return layers * math.log(rate) if rate > 0 else math.nan
 

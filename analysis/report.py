@@ -67,10 +67,17 @@ def write_report(findings: Findings, folder: Path, command: str, page_format: st
 def make_sentences(findings: Findings) -> list[str]:
     """Return the answer: how deep can each network be trained, what stops it, what fixes it."""
     return [
-        say_how_deep(findings.depths),
+        say_how_deep(findings.depths, _describe_epochs(findings.frames)),
         say_what_stops(findings.tradeoff),
         say_what_fixes(findings.best_dilutions, findings.depths),
     ]
+
+
+def _describe_epochs(frames: StudyFrames) -> str:
+    epochs = sorted(frames.trials["epochs"].dropna().unique())
+    if not epochs or epochs[-1] == 1:
+        return " after 1 epoch" if epochs else ""
+    return f" after {epochs[0]:g} to {epochs[-1]:g} epochs" if len(epochs) > 1 else f" after {epochs[0]:g} epochs"
 
 
 def _render(page_format: str, content: dict[str, object]) -> str:

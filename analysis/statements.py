@@ -5,55 +5,82 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from analysis.best_dilution import BestDilutions
 from analysis.section import write_number
-from analysis.tradeoff import Tradeoff
+from analysis.tradeoff import DEPTH, EVERY_NETWORK, GSC, LINEARITY, MODELS, SIGNIFICANT, Tradeoff
 from analysis.trainable_depth import TrainableDepths
 
-GSC_TERM = "ln GSC"
 ODDS_SHOWN = 1e6
 """Odds beyond this factor say no more than that they are large."""
 
 
-def say_how_deep(depths: TrainableDepths) -> str:
-    """Name the shallowest and the deepest trainable depth among the networks with the least dilution."""
+def say_how_deep(depths: TrainableDepths, epochs: str = "") -> str:
+    """Name the shallowest and the deepest trainable depth among the networks with the least dilution.
+
+    `epochs` says how long was trained: " after 4 epochs".
+    """
     known = depths.table[depths.table[["d50", "d50_low", "d50_high"]].notna().any(axis=1)]
     if known.empty:
         return f"How deep these networks can be trained cannot be told: {_reason(depths.note, depths.table)}."
     least = known["dilution"].min()
     plain = known[known["dilution"] == least]
-    plain = plain.loc[sorted(plain.index, key=lambda row: _place_depth(plain.loc[row]))]
-    path = "without skip paths (k = 0)" if least == 0 else f"with the least dilution tried (k = {least:g})"
+    path = "without skip paths (k = 0)" if least == 0 else f"with the least dilution that tells (k = {least:g})"
+    fail = "fail" if depths.failure_error is None else f"fail (end above a training error of {depths.failure_error:.3g}"
+    fail += "" if depths.failure_error is None else f"{epochs})"
     if len(plain) == 1:
-        return f"Half of the trainings of {_name(plain.iloc[0])} {path} fail {_describe_depth(plain.iloc[0])}."
-    depths = plain.apply(_describe_depth, axis=1)
-    first, last = depths.iloc[0], depths.iloc[-1]
-    if depths.nunique() == 1:
-        return f"Half of the trainings {path} fail {first} for all {len(plain)} networks and optimizers."
-    return (
-        f"Half of the trainings {path} fail {first} for {_name_all(plain[depths == first])}, the shallowest of "
-        f"{len(plain)} networks and optimizers, and {last} for {_name_all(plain[depths == last])}, the deepest."
-    )
+        return f"Half of the trainings of {_name(plain.iloc[0])} {path} {fail} {_describe_depth(plain.iloc[0])}."
+    texts = plain.apply(_describe_depth, axis=1)
+    if texts.nunique() == 1:
+        return f"Half of the trainings {path} {fail} {texts.iloc[0]} for all {len(plain)} networks and optimizers."
+    return f"Half of the trainings {path} {fail} {_list_depths(plain, texts)}."
+
+
+def _list_depths(plain: pd.DataFrame, texts: pd.Series) -> str:
+    """Write the extremes of those that have an estimate or two bounds, and who has one bound, which ranks nobody."""
+    place = plain["d50"].fillna(np.sqrt(plain["d50_low"] * plain["d50_high"])).dropna().sort_values(kind="stable")
+    parts = []
+    if len(place):
+        first, last = texts[place.index[0]], texts[place.index[-1]]
+        ranked = texts[place.index]
+        few = "two" if len(place) == 2 else str(len(place))
+        parts.append(f"{first} for {_name_all(plain.loc[ranked.index[ranked == first]])}")
+        if len(place) > 1 and first != last:
+            parts[0] += f", the shallowest of {few} networks and optimizers"
+            parts.append(f"{last} for {_name_all(plain.loc[ranked.index[ranked == last]])}, the deepest of them")
+    rest = texts[texts.index.difference(place.index, sort=False)]
+    parts += [f"{text} for {_name_all(plain.loc[group.index])}" for text, group in rest.groupby(rest, sort=False)]
+    return ", and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
 
 
 def say_what_stops(tradeoff: Tradeoff) -> str:
     """Say by how much ten times the GSC raises the odds of failure, and whether GSC suffices."""
-    rows = tradeoff.coefficients[tradeoff.coefficients["term"] == GSC_TERM].dropna(subset="coefficient")
+    rows = tradeoff.coefficients[tradeoff.coefficients["term"] == GSC].dropna(subset="coefficient")
     if rows.empty:
         return f"What stops training cannot be told: {_reason(tradeoff.note, tradeoff.coefficients)}."
     row = rows.iloc[0]
     factor = f"multiplies the odds of failure by {_write_odds(row['coefficient'])}"
     if not np.isnan([row["low"], row["high"]]).any():
         factor += f" (95% interval {_write_odds(row['low'])} to {_write_odds(row['high'])})"
-    what = f"ten times the GSC before training, at equal depth and pseudo-linearity, {factor}"
+    what = f"ten times the GSC before training{_at_equal_others(tradeoff.coefficients)} {factor}"
     more = f"; {_as_clause(tradeoff.depth_adds)}" if tradeoff.depth_adds else ""
+    better, scores = _compare_on_left_out(tradeoff.scores)
+    if better is False:
+        return (
+            f"That exploding gradients stop training is not shown here: {scores}. In the fit to all networks, "
+            f"{what}{more}."
+        )
+    more += f"; {scores}" if scores else ""
     if row["low"] > 0 and row["low_between_networks"] <= 0:
         between = f"{_write_odds(row['low_between_networks'])} to {_write_odds(row['high_between_networks'])}"
         return (
             f"Exploding gradients go with failure in these networks: {what}; networks differ too much to say that it "
             f"holds for others (95% interval between networks {between}){more}."
         )
+    if row["low"] > 0 and math.isnan(row["low_between_networks"]):
+        few = "" if "too few networks" in more else "; too few networks to know whether it holds for others"
+        return f"Exploding gradients go with failure in these networks: {what}{few}{more}."
     if row["low"] > 0:
         return f"Exploding gradients stop training: {what}{more}."
     if row["high"] < 0:
@@ -61,23 +88,65 @@ def say_what_stops(tradeoff: Tradeoff) -> str:
     return f"That exploding gradients stop training is not shown here: {what}{more}."
 
 
+def _at_equal_others(coefficients: pd.DataFrame) -> str:
+    """Name the covariates that are in the fit beside GSC."""
+    fitted = set(coefficients.dropna(subset="coefficient")["term"])
+    others = [name for term, name in ((DEPTH, "depth"), (LINEARITY, LINEARITY)) if term in fitted]
+    return f", at equal {' and '.join(others)}," if others else ""
+
+
+def _compare_on_left_out(scores: pd.DataFrame) -> tuple[bool | None, str]:
+    """Say whether knowing GSC helps to predict networks that were left out of the fit; None where none could be."""
+    whole = scores[scores["held_out"] == EVERY_NETWORK].dropna(subset="log_loss") if len(scores) else scores
+    if not len(whole):
+        return None, ""
+    loss = whole.set_index("model")["log_loss"].astype(float)
+    informed = [model for model in loss.index if GSC in MODELS[model]]
+    best, rival = loss[informed].idxmin(), loss.drop(informed).idxmin()
+    if loss[best] < loss[rival]:
+        return (
+            True,
+            f"networks left out of the fit are predicted best from {best} (log loss {loss[best]:.3f}; without GSC "
+            f"{loss[rival]:.3f})",
+        )
+    return False, (
+        f"networks left out of the fit are predicted no better with GSC (log loss {loss[best]:.3f}) than from "
+        f"{rival} ({loss[rival]:.3f})"
+    )
+
+
 def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
-    """Say which dilution helps the most at the greatest depth, and what it does to the trainable depth."""
+    """Say where dilution helps the most at the greatest depth, and what it does to the trainable depth.
+
+    Each row excludes k = 0 by chance in one case of 20 (SIGNIFICANT), so it takes more rows than that.
+    """
     table = best.table.dropna(subset=["best_dilution", "error", "error_without"])
     if table.empty:
         return f"Whether dilution fixes it cannot be told: {_reason(best.note, best.table)}."
     deepest = table[table["depth"] == table["depth"].max()]
-    row = deepest.loc[(deepest["error_without"] - deepest["error"]).idxmax()]
-    errors = f"{row['error']:.2f} instead of {row['error_without']:.2f} without"
-    where = f"at depth {row['depth']:g}"
-    if row["best_dilution"] == 0:
+    where = f"at depth {deepest['depth'].iloc[0]:g}"
+    if best.table["depth"].max() > table["depth"].max():
+        where = f"{where} (at depth {best.table['depth'].max():g} no level has a smaller error than others)"
+    if (deepest["best_dilution"] == 0).all():
         return f"No dilution that was tried lowers the training error of any network {where}."
+    helped = deepest[[0.0 not in _parse_levels(levels) for levels in deepest["not_excluded"]]]
+    shown = len(helped) > 0 and stats.binom.sf(len(helped) - 1, len(deepest), SIGNIFICANT) <= SIGNIFICANT
+    among = helped if shown else deepest[deepest["best_dilution"] > 0]
+    row = among.loc[(among["error_without"] - among["error"]).idxmax()]
+    decimals = 2 if f"{row['error']:.2f}" != f"{row['error_without']:.2f}" else 3
+    errors = f"{row['error']:.{decimals}f} instead of {row['error_without']:.{decimals}f} without"
+    most = f", which gains the most of {len(deepest)} networks and optimizers," if len(deepest) > 1 else ""
     level = f"k = {row['best_dilution']:g}"
-    interval = _describe_levels(row)
-    effect = f"{where}, {_name(row)} has its smallest training error with {level}{interval}, {errors}"
-    if 0.0 in _parse_levels(row["not_excluded"]):
-        return f"That dilution fixes it is not shown here: {effect}, but k = 0 is not excluded as the best."
-    return f"Dilution fixes it: {effect}{_describe_gain(row, depths.table)}."
+    effect = (
+        f"{where}, {_name(row)}{most} has its smallest training error with {level}{_describe_levels(row)}, {errors}"
+    )
+    if not shown:
+        doubt = "k = 0 is not excluded as the best"
+        if len(helped):
+            doubt = f"k = 0 is excluded as the best in no more of them ({len(helped)}) than chance would do"
+        return f"That dilution fixes it is not shown here: {effect}, but {doubt}."
+    count = f" (k = 0 is excluded as the best in {len(helped)} of them)" if len(deepest) > 1 else ""
+    return f"Dilution fixes it: {effect}{count}{_describe_gain(row, depths.table)}."
 
 
 def _describe_gain(row: Any, table: pd.DataFrame) -> str:
@@ -109,6 +178,8 @@ def _describe_levels(row: Any) -> str:
 def _describe_depth(row: Any) -> str:
     value, low, high = (row[column] for column in ("d50", "d50_low", "d50_high"))
     if math.isnan(value):
+        if not math.isnan(low) and not math.isnan(high):
+            return f"between depth {low:.3g} and {high:.3g} (95% interval)"
         return f"only beyond depth {low:.3g} (95% bound)" if not math.isnan(low) else f"by depth {high:.3g} (95% bound)"
     if math.isnan(low) and math.isnan(high):
         return f"at depth {value:.3g} (no interval)"
@@ -117,13 +188,6 @@ def _describe_depth(row: Any) -> str:
     if math.isnan(low):
         return f"at depth {value:.3g} (95%: at most {high:.3g})"
     return f"at depth {value:.3g} (95% interval {low:.3g} to {high:.3g})"
-
-
-def _place_depth(row: Any) -> tuple[int, float]:
-    """Order by estimate; below all of them what fails at every depth, above them what trains at every depth."""
-    if not math.isnan(row["d50"]):
-        return 0, float(row["d50"])
-    return (1, float(row["d50_low"])) if not math.isnan(row["d50_low"]) else (-1, float(row["d50_high"]))
 
 
 def _name(row: Any) -> str:

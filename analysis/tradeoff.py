@@ -245,11 +245,11 @@ def find_critical_gsc(trials: pd.DataFrame) -> dict[str, Estimate]:
 
 def _critical_of(trials: pd.DataFrame, optimizer: str | None = None) -> Estimate:
     own = trials if optimizer is None else trials[trials["optimizer"] == optimizer]
-    failed, most = int(own["y"].sum()), own["log10_gsc"].astype(float).max()
+    failed = int(own["y"].sum())
+    least, most = (float(end) for end in own["log10_gsc"].astype(float).agg(["min", "max"]))
     if failed == 0:
         return Estimate(note=f"0 of {len(own)} trainings failed at a GSC of up to 10^{most:.2f}")
     if failed == len(own):
-        least = own["log10_gsc"].astype(float).min()
         return Estimate(note=f"{failed} of {len(own)} trainings failed at a GSC of 10^{least:.2f} and more")
     X, terms = make_design(trials, (GSC,))
     if GSC not in terms:
@@ -260,6 +260,13 @@ def _critical_of(trials: pd.DataFrame, optimizer: str | None = None) -> Estimate
         return Estimate(note="failures do not become more frequent with GSC")
     center = float(trials[GSC].mean())
     value, low, high = (None if part is None else (part + center) / math.log(10) for part in place)
+    assert value is not None
+    if value > most:
+        low = None if low is None else min(low, most)
+        return Estimate(None, low, None, f"the critical GSC lies beyond the greatest that was measured, 10^{most:.2f}")
+    if value < least:
+        high = None if high is None else max(high, least)
+        return Estimate(None, None, high, f"the critical GSC lies below the least that was measured, 10^{least:.2f}")
     return Estimate(value, low, high, "the interval is open" if low is None or high is None else "")
 
 

@@ -172,6 +172,7 @@ def resample_failures(
         drawn = errors[:, others[generator.integers(len(others), size=(replicates, len(others)))]]
         known = np.isfinite(drawn)
         mean = np.where(known, drawn, 0.0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)
+        mean = np.where(known.any(axis=2), mean, errors[:, seed, None])  # as in choose_on_other_seeds
         # Rates that were not run with all of the others come after those that were.
         mean = mean + 10.0 * (~known).sum(axis=2)
         mean[~np.isfinite(errors[:, seed])] = math.inf

@@ -1,5 +1,7 @@
 """Choices of learning rates, and what is done where there is none."""
 
+import dataclasses
+
 import pytest
 
 from analysis.best_learning_rates import best_learning_rates, choose_outcomes
@@ -43,6 +45,14 @@ def test_a_threshold_may_be_given():
 def test_pseudo_linearity_knows_the_skip_path():
     table = choose_outcomes(simulate_study(Truth(dilutions=(0.0, 2.0), linear_fit_error=0.2))).table
     assert table.groupby("dilution")["pseudo_linearity"].first().tolist() == pytest.approx([0.8, 0.96])
+
+
+def test_learning_rates_that_seeds_have_for_themselves_are_told():
+    study = simulate_study(Truth(depths=(4,), seeds=2, learning_rates=(1e-3, 2e-3, 3e-3, 4e-3)))
+    own = study.trials["learning_rate"].isin([1e-3, 2e-3]) == (study.trials["seed"] == 0)
+    outcomes = choose_outcomes(dataclasses.replace(study, trials=study.trials[own]))
+    assert outcomes.note.startswith("2 of 2 learning rates are chosen on the runs that are judged")
+    assert choose_outcomes(study).note == ""
 
 
 def test_one_seed_and_none():

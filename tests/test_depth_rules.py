@@ -1,10 +1,12 @@
 """The rule that a study was simulated with is the one that predicts best."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 
-from analysis.depth_rules import CRITICAL, ONE_DEPTH, OWN, SCALED, YANG, compare_depth_rules
+from analysis.depth_rules import CRITICAL, ONE_DEPTH, OWN, SCALED, YANG, _score_held_out, compare_depth_rules
 from tests.simulated_studies import Truth, simulate_study
 
 TRUTH = Truth(
@@ -42,6 +44,14 @@ def test_the_rule_of_yang_is_found():
     _, table = rules_of(trainable_depth=lambda optimizer, ln_rate: 8 / ln_rate if ln_rate > 1e-9 else 1e6)
     assert table.loc[SCALED, "constant_low"] < 16 < table.loc[SCALED, "constant_high"]
     assert table.loc[YANG, "p_against_own"] > 0.05
+
+
+def test_what_others_say_nothing_of_is_averaged_and_not_guessed():
+    total = np.zeros((4, 1, 1))
+    knows = np.log(np.array([0.01, 0.01, 0.5, 0.5])).reshape(4, 1, 1)  # the other part is as likely everywhere
+    flat = np.full((4, 1, 1), math.log(0.5))
+    loss = _score_held_out({"a": knows, "b": flat}, total + knows + flat)
+    assert loss == pytest.approx(-math.log(np.exp(knows).mean()) - math.log(0.5))
 
 
 def test_numbers_of_parameters_and_likelihoods_are_consistent():

@@ -1,5 +1,6 @@
 """Rates of simulated networks: exact without noise, with intervals that cover with it."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -60,6 +61,27 @@ def test_distance_from_theory_is_in_standard_errors():
     (row,) = estimate_explosion_rates(simulate_study(Truth(depths=(40,), **NOISE))).table.itertuples()
     half = (math.log(row.high) - math.log(row.low)) / 2 / 3.18245  # t with 3 degrees of freedom
     assert row.errors_from_mean_field == pytest.approx(math.log(row.explosion_rate / row.mean_field) / half, rel=1e-4)
+
+
+def test_theory_is_weighted_like_the_measurement():
+    study = simulate_study(Truth(depths=(4, 100), seeds=8))
+    kept = study.trials[(study.trials["depth"] == 4) == (study.trials["seed"] < 4)]  # shallow seeds, deep seeds
+    theory = {depth: squared_growth_by_layer(depth, "relu", "batch", batch_size=128) for depth in (4, 100)}
+    layers = study.layers.merge(kept[["run_id", "depth"]], on="run_id")
+    layers["log10_gsc"] = [  # exactly as theory has it
+        0.5 * np.log10(theory[row.depth][max(int(row.layer) - 1, 0) :]).sum() for row in layers.itertuples()
+    ]
+    exact = dataclasses.replace(study, trials=kept, layers=layers.drop(columns="depth"))
+    (row,) = estimate_explosion_rates(exact).table.itertuples()
+    assert row.explosion_rate == pytest.approx(row.mean_field, rel=1e-9)
+
+
+def test_an_activation_of_a_later_version_has_no_theory():
+    study = simulate_study(Truth(depths=(40,)))
+    study.trials["activation"] = "mish"
+    (row,) = estimate_explosion_rates(study).table.itertuples()
+    assert math.isnan(row.mean_field)
+    assert "theory has no number here" in row.note
 
 
 def test_after_training_the_best_learning_rate_counts():

@@ -1,5 +1,6 @@
 """The three sentences say what the estimates say: intervals, open bounds, and what cannot be told."""
 
+import dataclasses
 import io
 import math
 
@@ -29,11 +30,21 @@ def make_best(network="a", depth=50, best=4.0, low=2.0, high=NAN, error=0.4, wit
     return BestDilutions(pd.DataFrame([row]).reindex(columns=DILUTION_COLUMNS))
 
 
-def make_tradeoff(coefficient, low, high, depth_adds="Given GSC, depth adds nothing."):
+def join_best(*parts):
+    return BestDilutions(pd.concat([part.table for part in parts], ignore_index=True))
+
+
+def make_tradeoff(coefficient, low, high, depth_adds="Given GSC, depth adds nothing.", between=(0.1, 3.0), losses=None):
+    """`losses` by model, of all networks, each left out of the fit."""
     row = {"term": GSC, "coefficient": coefficient, "low": low, "high": high, "note": ""}
+    row |= dict(zip(("low_between_networks", "high_between_networks"), between, strict=True))
     nothing = pd.DataFrame()
+    scores = [{"model": model, "held_out": "all", "log_loss": loss} for model, loss in (losses or {}).items()]
     table = pd.DataFrame([row]).reindex(columns=COEFFICIENT_COLUMNS)
-    return Tradeoff(table, nothing, nothing, depth_adds, 0.5, "", None, {}, 0.6)
+    return Tradeoff(table, pd.DataFrame(scores), nothing, depth_adds, 0.5, "", None, {}, 0.6)
+
+
+FAIL = "without skip paths (k = 0) fail (end above a training error of 0.6)"
 
 
 def test_the_shallowest_and_the_deepest_without_skip_paths_are_named():
@@ -42,35 +53,39 @@ def test_the_shallowest_and_the_deepest_without_skip_paths_are_named():
             ("b", 0.0, 60.0, 50.0, 70.0),
             ("a", 0.0, 20.0, 15.0, 27.0),
             ("c", 0.0, NAN, 90.0, NAN),
+            ("d", 0.0, NAN, NAN, 4.0),
+            ("e", 0.0, NAN, 14.0, 30.0),
             ("a", 4.0, 99.0, 80.0, NAN),
-        )
+        ),
+        " after 3 epochs",
     )
-    assert (
-        "without skip paths (k = 0) fail at depth 20 (95% interval 15 to 27) for a with adam, the shallowest of 3"
-        in said
-    )
-    assert said.endswith("only beyond depth 90 (95% bound) for c with adam, the deepest.")
-
-
-def test_networks_that_share_the_greatest_depth_are_named_together():
-    beyond, further = (NAN, 90.0, NAN), (95.0, 80.0, NAN)
-    shallow = ("s", 0.0, 20.0, 15.0, 27.0)
-    said = say_how_deep(make_depths(("b", 0.0, *beyond), shallow, ("d", 0.0, *further), ("c", 0.0, *beyond)))
-    assert "for s with adam, the shallowest of 4" in said
-    assert said.endswith("only beyond depth 90 (95% bound) for b with adam and c with adam, the deepest.")
-    said = say_how_deep(make_depths(shallow, *((name, 0.0, *beyond) for name in "bcd")))
-    assert said.endswith("only beyond depth 90 (95% bound) for b with adam and 2 more, the deepest.")
-    said = say_how_deep(make_depths(*((name, 0.0, *beyond) for name in "bcd")))
     assert said == (
-        "Half of the trainings without skip paths (k = 0) fail only beyond depth 90 (95% bound) for all 3 networks "
-        "and optimizers."
+        f"Half of the trainings {FAIL[:-1]} after 3 epochs) at depth 20 (95% interval 15 to 27) for a with adam, the "
+        "shallowest of 3 networks and optimizers, at depth 60 (95% interval 50 to 70) for b with adam, the deepest of "
+        "them, only beyond depth 90 (95% bound) for c with adam, and by depth 4 (95% bound) for d with adam."
     )
+
+
+def test_networks_that_share_a_depth_are_named_together():
+    beyond, shallow = (NAN, 90.0, NAN), ("s", 0.0, 20.0, 15.0, 27.0)
+    said = say_how_deep(make_depths(("b", 0.0, *beyond), shallow, ("c", 0.0, *beyond)))
+    assert said == (
+        f"Half of the trainings {FAIL} at depth 20 (95% interval 15 to 27) for s with adam, and only beyond depth 90 "
+        "(95% bound) for b with adam and c with adam."
+    )
+    said = say_how_deep(make_depths(shallow, *((name, 0.0, *beyond) for name in "bcd")))
+    assert said.endswith("only beyond depth 90 (95% bound) for b with adam and 2 more.")
+    said = say_how_deep(make_depths(*((name, 0.0, *beyond) for name in "bcd")))
+    assert said == (f"Half of the trainings {FAIL} only beyond depth 90 (95% bound) for all 3 networks and optimizers.")
+    said = say_how_deep(make_depths(("a", 0.0, NAN, 14.5, 30.3), ("b", 0.0, 48.0, 40.0, 60.0)))
+    assert "between depth 14.5 and 30.3 (95% interval) for a with adam, the shallowest of two" in said
+    assert said.endswith("at depth 48 (95% interval 40 to 60) for b with adam, the deepest of them.")
 
 
 def test_one_network_and_a_least_dilution_that_is_not_0():
     assert say_how_deep(make_depths(("a", 1.0, 20.0, 15.0, NAN))) == (
-        "Half of the trainings of a with adam with the least dilution tried (k = 1) fail at depth 20 "
-        "(95%: at least 15)."
+        "Half of the trainings of a with adam with the least dilution that tells (k = 1) fail (end above a training "
+        "error of 0.6) at depth 20 (95%: at least 15)."
     )
 
 
@@ -103,11 +118,61 @@ def test_odds_of_failure(numbers, beginning, odds):
 
 
 def test_an_effect_that_does_not_hold_between_networks_is_not_called_general():
-    tradeoff = make_tradeoff(1.0, 0.5, 2.0)
-    tradeoff.coefficients[["low_between_networks", "high_between_networks"]] = [-0.5, 2.5]
-    said = say_what_stops(tradeoff)
+    said = say_what_stops(make_tradeoff(1.0, 0.5, 2.0, between=(-0.5, 2.5)))
     assert said.startswith("Exploding gradients go with failure in these networks")
     assert "differ too much to say that it holds for others (95% interval between networks 0.316 to 316)" in said
+
+
+def test_too_few_networks_show_nothing_general():
+    said = say_what_stops(make_tradeoff(1.0, 0.5, 2.0, between=(NAN, NAN)))
+    assert said.startswith("Exploding gradients go with failure in these networks")
+    assert "too few networks to know whether it holds for others" in said
+
+
+LOSSES = {
+    "optimizer alone": 0.6,
+    "depth": 0.3,
+    "GSC": 0.5,
+    "GSC and depth": 0.25,
+    "GSC, depth and pseudo-linearity": 0.9,
+}
+
+
+def test_gsc_that_does_not_help_to_predict_other_networks_stops_nothing():
+    said = say_what_stops(make_tradeoff(1.0, 0.5, 2.0, losses=LOSSES))
+    assert said.startswith("Exploding gradients stop training")
+    assert said.endswith("predicted best from GSC and depth (log loss 0.250; without GSC 0.300).")
+    for odds in ((1.0, 0.5, 2.0), (-1.0, -2.0, -0.5)):
+        said = say_what_stops(make_tradeoff(*odds, losses=LOSSES | {"depth": 0.2}))
+        assert said.startswith("That exploding gradients stop training is not shown here: networks left out of the fit")
+        assert "no better with GSC (log loss 0.250) than from depth (0.200)" in said
+
+
+def test_only_what_is_in_the_fit_is_held_equal():
+    tradeoff = make_tradeoff(1.0, 0.5, 2.0)
+    assert "before training multiplies" in say_what_stops(tradeoff)
+    depth = tradeoff.coefficients.assign(term="ln D")
+    both = dataclasses.replace(tradeoff, coefficients=pd.concat([tradeoff.coefficients, depth], ignore_index=True))
+    assert "before training, at equal depth, multiplies" in say_what_stops(both)
+
+
+def test_one_network_of_many_that_dilution_seems_to_help_is_what_chance_would_do():
+    nothing = [make_best(name, kept="0, 4", without=0.5) for name in "bcdefgh"]
+    nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
+    said = say_what_fixes(join_best(make_best("a"), *nothing), nowhere)
+    assert said.startswith("That dilution fixes it is not shown here: at depth 50, a with adam, which gains the most")
+    assert said.endswith("k = 0 is excluded as the best in no more of them (1) than chance would do.")
+    said = say_what_fixes(join_best(make_best("a"), make_best("i"), make_best("j"), *nothing), nowhere)
+    assert said.startswith("Dilution fixes it: at depth 50, a with adam, which gains the most of 10 networks and")
+    assert said.endswith("0.40 instead of 0.90 without (k = 0 is excluded as the best in 3 of them).")
+
+
+def test_small_gains_and_depths_at_which_nothing_helps_are_told():
+    nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
+    deeper = make_best(depth=100, best=NAN, error=0.9)
+    said = say_what_fixes(join_best(make_best(error=0.896, without=0.9), deeper), nowhere)
+    assert "at depth 50 (at depth 100 no level has a smaller error than others)" in said
+    assert said.endswith("0.896 instead of 0.900 without.")
 
 
 def test_what_dilution_does():

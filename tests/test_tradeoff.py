@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from analysis.best_learning_rates import choose_outcomes
-from analysis.tradeoff import EVERY_NETWORK, MODELS, add_covariates, find_critical_gsc, fit_tradeoff
+from analysis.tradeoff import (
+    EVERY_NETWORK,
+    MODELS,
+    add_covariates,
+    find_critical_gsc,
+    fit_tradeoff,
+    tabulate_critical,
+)
 from tests.simulated_studies import Truth, simulate_study
 
 TRUTH = Truth(
@@ -67,6 +74,20 @@ def test_scores_are_of_networks_that_were_left_out():
         p = (y[chosen & ~own].sum() + 0.5) / ((chosen & ~own).sum() + 1)
         loss.append(-np.log(np.where(y[chosen & own], p, 1 - p)).mean())
     assert scores["log_loss"].item() == pytest.approx(np.mean(loss))
+
+
+def test_a_critical_gsc_is_not_extrapolated():
+    trials = add_covariates(choose_outcomes(simulate_study(TRUTH, seed=2)).table)
+    rises = dataclasses.replace(TRUTH, critical_log10_gsc=40.0, steepness=0.1)
+    for truth in (TRUTH, rises):
+        trials = add_covariates(choose_outcomes(simulate_study(truth, seed=3), 0.5).table)
+        table, greatest = tabulate_critical(trials), float(trials["log10_gsc"].max())
+        assert not (table["critical_log10_gsc"] > greatest).any()
+        assert not (table["low"] > greatest).any()
+    lucky = trials.assign(y=(np.arange(len(trials)) % 10 == 0).astype(float))  # rare, whatever the GSC
+    for estimate in find_critical_gsc(lucky).values():
+        assert estimate.value is None
+        assert estimate.note
 
 
 def test_what_does_not_vary_is_left_out_and_said():

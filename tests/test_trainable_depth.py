@@ -117,6 +117,13 @@ def test_a_rate_that_a_seed_was_not_trained_with_is_not_chosen_for_it():
     assert np.isfinite(resample_failures(errors, failed, 50, np.random.default_rng(0))).all()
 
 
+def test_rates_that_no_other_seed_has_are_chosen_by_the_seed_itself():
+    # As in sampled spaces: of two rates each the second trains, and nobody else knows it.
+    errors = np.array([[0.9, np.nan], [0.2, np.nan], [np.nan, 0.9], [np.nan, 0.2]])
+    failures = resample_failures(errors, (errors > 0.5).astype(float), 20, np.random.default_rng(0))
+    assert set(failures) == {0.0}
+
+
 def test_depths_beside_the_rule_and_the_critical_gsc():
     truth = Truth(rates={("batch", "relu"): 1.2, ("layer", "tanh"): 1.08}, trainable_depth=None)
     table = estimate_trainable_depths(simulate_study(truth)).table.set_index("network")
