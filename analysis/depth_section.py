@@ -103,7 +103,7 @@ def _tabulate_rules(findings: Findings) -> Table:
         },
         "AIC: 2 · parameters − 2 · ln of the penalised likelihood, on all trials; smaller is better. Held-out loss: "
         "minus ln of the probability that was given to what happened, in nats a trial, on networks left out of the fit "
-        "(or levels of dilution, where there is one network).",
+        "(or levels of dilution, where there is one network), averaged over all curves as the others make them likely.",
     )
 
 

@@ -55,7 +55,9 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
         runs = _find_trial_runs(client, experiment)
     ended = [run for run in runs if _has_ended(run)]
     if not ended:
-        raise ValueError(f"study: no trial of {name!r} has ended yet ({len(runs)} are running); wait for the first one")
+        running = sum(run.info.status == "RUNNING" for run in runs)
+        remedy = "wait for the first one" if running else f"run it (again), or send its records: study sync {name}"
+        raise ValueError(f"study: no trial of {name!r} has ended yet ({running} are running); {remedy}")
     histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
     profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)
     return make_frames(
@@ -84,7 +86,10 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
     """Open a store. Raises ValueError when there is none, or it cannot be read."""
     uri = tracking_uri or schema.default_tracking_uri()
     if uri.startswith("sqlite:///") and not schema.sqlite_path(uri).is_file():
-        raise ValueError(f"tracking-uri: {uri} does not exist; run a study first, or give --tracking-uri")
+        raise ValueError(
+            f"tracking-uri: {uri} does not exist; run a study first, send one's records to it "
+            "(python -m study sync NAME), or give --tracking-uri"
+        )
     if uri.startswith(("http://", "https://")):
         _check_that_somebody_listens(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)

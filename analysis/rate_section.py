@@ -58,7 +58,7 @@ def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
     caption = (
         f"GSC from each layer to the logits, in the deepest networks (depth {profiles['depth'].max():g}). A straight "
         "line is an exponential explosion, and its slope the logarithm of the rate; a flat one is no explosion. After "
-        "training, networks that learned nothing keep their slope."
+        "training, a flatter line says that training itself took the explosion back."
     )
     return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer, profiles))
 
@@ -66,7 +66,7 @@ def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
 def _draw_training(trained: pd.DataFrame) -> Drawing:
     caption = (
         "Explosion rate over training, with its 95% interval. Lines that fall: training itself reduces the explosion; "
-        "lines that stay high belong to networks that do not learn."
+        "lines that stay high: it does not."
     )
     return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs, trained))
 
@@ -130,6 +130,8 @@ def _tabulate_law(law: pd.DataFrame) -> Table:
             "p": p_value("p_value"),
             "note": text("note"),
         },
+        "Excess: by how much (r_k² − 1)(k² + 1) lies above that of the smallest k, 0 by the law. Where its interval is "
+        "wide, hardly anything could contradict the law.",
     )
 
 
@@ -152,4 +154,6 @@ def _tabulate_forms(forms: pd.DataFrame) -> Table:
             "exponent": fixed("stretched_exponent", 2),
             "note": text("note"),
         },
+        "Exponential is called best unless another form's gain over it has an interval above 0, even where that form's "
+        "error is smaller. Exponent: c of b·m^c, the stretched form, m layers from the last one.",
     )

@@ -73,7 +73,13 @@ def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, C
 
 
 def make_cross_table(
-    name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, Cell], across: str, write: Cell
+    name: str,
+    title: str,
+    frame: pd.DataFrame,
+    cells: Mapping[str, Cell],
+    across: str,
+    write: Cell,
+    legend: str = "",
 ) -> Table:
     """Write a frame for people with the values of one column across, and a row for each content of `cells`."""
     values = sorted(frame[across].unique())
@@ -83,7 +89,7 @@ def make_cross_table(
     texts = [[*first, *(others.get(value, "") for value in values)] for first, others in rows.items()]
     headings = [*cells, *(f"{across} {value:g}" for value in values)]
     numeric = [_is_numeric([row[place] for row in texts]) for place in range(len(headings))]
-    return Table(name, title, frame, headings, texts, numeric)
+    return Table(name, title, frame, headings, texts, numeric, legend)
 
 
 def text(column: str) -> Cell:

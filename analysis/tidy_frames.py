@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import pandas as pd
@@ -73,8 +74,9 @@ def make_frames(
 ) -> StudyFrames:
     """Assemble the frames; raises ValueError for a run whose parameters or tables lack what the schema declares."""
     chance_error = float(experiment_tags.get(schema.TAG_CHANCE_ERROR, 0.9))
-    epochs = _stack(histories, list(EPOCH_COLUMNS))
-    layers = _stack(profiles, list(schema.LAYER_COLUMNS))
+    # The study records finite numbers alone; other hands may have logged to these runs, too.
+    epochs = _stack(histories, list(EPOCH_COLUMNS)).replace([math.inf, -math.inf], math.nan)
+    layers = _stack(profiles, list(schema.LAYER_COLUMNS)).replace([math.inf, -math.inf], math.nan)
     trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
     _check_trials(trials)
     trials["network"] = name_networks(trials, list(schema.PARAM_TYPES))

@@ -113,7 +113,7 @@ def fit_counts(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> 
     d50 = math.exp(curve.ln_d50)
     if not depths[0] <= d50 <= depths[-1]:
         where = "deeper" if d50 > depths[-1] else "shallower"
-        bound = Estimate(None, low, high, f"{counts}: D50 is {where} than the depths tried")
+        bound = Estimate(None, low, high, f"{counts}: the estimate is {where} than the depths tried, and is not given")
         return DepthFit(_explain_bound(bound), curve.spread, curve.lapse)
     # The grid is coarser than the interval of thousands of trials.
     low, high = (None if low is None else min(low, d50)), (None if high is None else max(high, d50))

@@ -188,6 +188,8 @@ def load_space(space: str) -> tuple[str, list[TrialConfig]]:
     path, _, function_name = space.rpartition(":")
     if path.endswith(".py"):
         function = _load_function(Path(path), function_name)
+    elif space.endswith(".py"):
+        raise ValueError(f"space: {space} names no function; give {space}:function")
     elif space in SPACES:
         function_name, function = space, SPACES[space]
     else:
@@ -220,7 +222,11 @@ def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialCon
         raise ValueError(f"space: {path} cannot be imported ({type(error).__name__}: {one_line(error)})") from None
     function = getattr(module, function_name, None)
     if not callable(function):
-        functions = tuple(name for name, value in vars(module).items() if callable(value) and not name.startswith("_"))
+        functions = tuple(
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__ and callable(value) and not name.startswith("_")
+        )
         raise ValueError(unknown_name(f"space: function in {path}", function_name, functions))
     return function
 

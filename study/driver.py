@@ -58,6 +58,22 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     """
     folder = StudyFolder(options.storage.resolve(), options.name)
     tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
+    try:
+        dataset = _prepare(options, trials, folder, tracking_uri, console)
+    except ValueError:
+        folder.remove_empty()  # of a study that never began
+        raise
+    if options.dry_run:
+        _print_dry_run(options, trials, folder, console)
+        return 0
+    with hold_study(folder):
+        return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+
+
+def _prepare(
+    options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, tracking_uri: str, console: Console
+) -> Dataset:
+    """Return the data set; raises ValueError for what is wrong with storage, tracking database, images or sizes."""
     if not options.dry_run:
         folder.create()
     if not options.dry_run and not options.send_later:
@@ -73,11 +89,7 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     check_same_data(folder.name, begun, describe_data(dataset))
     for trial in trials:
         check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
-    if options.dry_run:
-        _print_dry_run(options, trials, folder, console)
-        return 0
-    with hold_study(folder):
-        return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+    return dataset
 
 
 @contextlib.contextmanager
@@ -237,7 +249,7 @@ def _conclude(
     console: Console,
 ) -> int:
     """Print how it ended and where to look; return the exit status."""
-    console.print("Final test error, lowest over learning rates and seeds:")
+    console.print("Final test error, mean over seeds at the best learning rate:")
     console.print(make_summary_table(trials, statuses, folder))
     endings = list(statuses.values())
     order = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)

@@ -131,7 +131,7 @@ def _print(
         f"Study {folder.name} in {folder.storage}: {'being run' if running else 'not being run'}.",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
-    table = Table("trials", *_statuses(), "epochs done", "attempts lost")
+    table = Table("trials", *_statuses(), "epochs done", "begun again")
     by_status = [str(count) for count in facts["by_status"].values()]
     epochs = f"{facts['epochs_done']} of {facts['epochs']}"
     table.add_row(str(len(states)), *by_status, epochs, str(facts["attempts_lost"]))

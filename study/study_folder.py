@@ -74,6 +74,13 @@ class StudyFolder:
                 f"storage: cannot write to {self.path} ({error.strerror}); choose another folder with --storage"
             ) from None
 
+    def remove_empty(self) -> None:
+        """Remove the folders that `create` has made, if nothing lies in them."""
+        with contextlib.suppress(OSError):
+            for kind in ("trials", "checkpoints"):
+                (self.path / kind).rmdir()
+            self.path.rmdir()
+
     def check_room(self) -> None:
         """Raise StorageError when nothing more can be written here."""
         try:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 
@@ -18,15 +18,17 @@ def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str
 
     Networks are named by what differs within the study, besides what has a place of its own in the table.
 
-    Where several trials share a cell (learning rates, seeds), it shows the lowest; a trial that diverged or failed
-    counts only where no other trial of its cell ended well, and is named so. `statuses` is by trial_id.
+    A cell shows the mean over seeds at the learning rate with the lowest, of the rates at which the most seeds ended
+    well; a diverged or failed trial is named where none of its cell ended well. `statuses` is by trial_id.
     """
-    cells: dict[tuple[str, str, float], dict[int, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[tuple[str, str, float], dict[int, dict[float, list[tuple[float, str]]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     differing = [name for name in FIELD_NAMES if name not in OWN_PLACES and _differs(trials, name)]
     for trial in trials:
         extra = "".join(f" {name}={getattr(trial, name)}" for name in differing)
         row = f"{trial.normalization}-{trial.activation}{extra}", trial.optimizer, trial.dilution
-        cells[row][trial.depth].append(_final_test_error(statuses[trial.trial_id], folder, trial))
+        cells[row][trial.depth][trial.learning_rate].append(_final_test_error(statuses[trial.trial_id], folder, trial))
     depths = sorted({trial.depth for trial in trials})
     table = Table()
     table.add_column("network", no_wrap=True)
@@ -35,9 +37,21 @@ def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str
     for depth in depths:
         table.add_column(f"depth {depth}", justify="right")
     for (network, optimizer, dilution), by_depth in sorted(cells.items()):
-        texts = [min(by_depth[depth])[1] if depth in by_depth else "" for depth in depths]
+        texts = [_write_best(by_depth[depth].values()) if depth in by_depth else "" for depth in depths]
         table.add_row(network, optimizer, f"{dilution:g}", *texts)
     return table
+
+
+def _write_best(rates: Iterable[Sequence[tuple[float, str]]]) -> str:
+    """Return the text of the learning rate at which the most seeds ended well, of those the one of lowest mean."""
+    best = min(rates, key=_rank)
+    errors = [error for error, _ in best if math.isfinite(error)]
+    return f"{sum(errors) / len(errors):.3f}" if errors else min(best)[1]
+
+
+def _rank(seeds: Sequence[tuple[float, str]]) -> tuple[int, float]:
+    errors = [error for error, _ in seeds if math.isfinite(error)]
+    return -len(errors), sum(errors) / len(errors) if errors else math.inf
 
 
 def _differs(trials: Sequence[TrialConfig], name: str) -> bool:

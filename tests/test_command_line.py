@@ -72,6 +72,8 @@ def test_spaces_that_do_not_exist(capsys):
     assert "space: 'dpeth' does not exist; did you mean 'depth'?" in expect_error(capsys, "run", "dpeth")
     assert "file nowhere.py does not exist" in expect_error(capsys, "run", "nowhere.py:space")
     write_space(GOOD)
+    assert "space.py names no function; give space.py:function" in expect_error(capsys, "plan", "space.py")
+    assert "choose one of space\n" in expect_error(capsys, "plan", "space.py:other")  # and not what it imports
     assert "'spcae' does not exist; did you mean 'space'?" in expect_error(capsys, "plan", "space.py:spcae")
     Path("broken.py").write_text("def space(:\n")
     assert "broken.py cannot be imported (SyntaxError" in expect_error(capsys, "plan", "broken.py:space")
@@ -107,6 +109,7 @@ def test_bad_data_folders(capsys, tmp_path):
         (tree / split / "cat").mkdir(parents=True)
         (tree / split / "dog").mkdir(parents=True)
     assert "put images into" in expect_error(capsys, "run", space, "--data", f"images:{tree}")
+    assert not Path("studies/space").exists()  # a study that never began
     for folder in tree.glob("*/*"):
         Image.new("RGB", (32, 32)).save(folder / "0.png")
     (tree / "test" / "dog" / "0.png").write_bytes(b"\x89PNG broken")

@@ -57,9 +57,13 @@ WITHOUT_REPORT = {
     "just-begun": (
         make_grid(),
         all_end(make_grid(), UNFINISHED),
-        "no trial of 'just-begun' has ended yet (8 are running); wait for the first one",
+        "no trial of 'just-begun' has ended yet (0 are running); run it (again), or send its records: study sync just-begun",
     ),
-    "empty": ([], {}, "no trial of 'empty' has ended yet (0 are running); wait for the first one"),
+    "empty": (
+        [],
+        {},
+        "no trial of 'empty' has ended yet (0 are running); run it (again), or send its records: study sync empty",
+    ),
 }
 
 

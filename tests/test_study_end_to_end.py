@@ -86,7 +86,7 @@ def test_the_output_is_ours_alone(finished):
         r"Study tiny: 9 trials, 0 of them finished before\.",
         r"Starting Ray …",
         r"packs \d/\d done, \d running · trials \d/9 done · .*",
-        r"Final test error, lowest over learning rates and seeds:",
+        r"Final test error, mean over seeds at the best learning rate:",
         r"[┏┡└┃│].*",
         r"9 trials: 8 ok, 1 diverged, 0 failed\.",
         r"Records: .*",

@@ -73,7 +73,7 @@ def test_intervals_cover_in_three_hundred_repetitions(design):
     [
         ([0] * 8, "≥ ", "0 of 16 trainings failed up to depth 100"),
         ([2] * 8, "≤ ", "16 of 16 trainings failed from depth 4 on"),
-        ([0] * 7 + [1], "≥ ", "D50 is deeper than the depths tried"),
+        ([0] * 7 + [1], "≥ ", "the estimate is deeper than the depths tried"),
         ([2, 2, 2, 1, 0, 0, 0, 0], "7 of 16", "not the more the deeper"),
     ],
 )
