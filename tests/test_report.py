@@ -57,7 +57,7 @@ WITHOUT_REPORT = {
     "just-begun": (
         make_grid(),
         all_end(make_grid(), UNFINISHED),
-        "no trial of 'just-begun' has ended yet (0 are running); run it (again), or send its records: study sync just-begun",
+        "no trial of 'just-begun' has ended yet (0 are running); run it (again), or send its records: study sync",
     ),
     "empty": (
         [],
