@@ -242,6 +242,9 @@ def _judge(optimizer: str, table: pd.DataFrame) -> str:
     others = f"the next is {second['rule']} with {second['held_out_log_loss']:.3f}"
     if alike:
         others = f"about as well by {' and by '.join(alike)}"
+    preferred = str(scored.loc[scored["aic"].idxmin(), "rule"])
+    if preferred != best["rule"]:
+        others += f"; AIC prefers {preferred}"
     return (
         f"With {optimizer}, where training fails is told best by {best['rule']}{constant}, with a log loss of "
         f"{best['held_out_log_loss']:.3f} nats a trial on what was left out; {others}. Against a D50 of its own for "

@@ -5,6 +5,7 @@ import contextvars
 import dataclasses
 import functools
 import io
+import logging
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names every font that is not there
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 

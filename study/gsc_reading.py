@@ -33,7 +33,8 @@ def read_aloud(
         parts.append(f"theory ×{predicted:.3f}")
     if rate is not None and _verdict(rate, interval) == "explodes":
         number = f"{predicted_trainable_depth(rate):.0f}"
-        parts.append("trainable to about " + (f"depth {number}" if unit == "layer" else f"{number} {unit}s"))
+        limit = f"depth {number}" if unit == "layer" else f"{number} {unit}s"
+        parts.append(f"trainable to about {limit} at most (16/ln χ)")
     return "; ".join(parts)
 
 

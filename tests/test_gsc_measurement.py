@@ -31,11 +31,11 @@ def test_powers_of_ten(log10_value, text):
 @pytest.mark.parametrize(
     ("mean", "low", "high", "first", "last"),
     [
-        (1.21, 1.20, 1.22, "explodes: ×1.210 per layer", "trainable to about depth 42"),
+        (1.21, 1.20, 1.22, "explodes: ×1.210 per layer", "trainable to about depth 42 at most (16/ln χ)"),
         (1.02, 0.99, 1.05, "undecided: ×1.020 per layer (0.990 to 1.050)", ""),
         (1.001, 1.0005, 1.0015, "neither explodes nor shrinks: ×1.001 per layer", ""),
         (0.5, 0.4, 0.6, "shrinks: ×0.500 per layer", ""),
-        (1.21, None, None, "explodes: ×1.210 per layer (one seed)", "trainable to about depth 42"),
+        (1.21, None, None, "explodes: ×1.210 per layer (one seed)", "trainable to about depth 42 at most (16/ln χ)"),
         (None, None, None, "no rate: gradients reach fewer than two inner layers", ""),
     ],
 )
