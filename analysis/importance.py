@@ -25,7 +25,7 @@ class Importance:
     """`table` has SHARE_COLUMNS, largest share first.
 
     `method` is SHARES on a factorial space: main effects and two-way terms, what is left of higher order
-    ("higher orders"), and the variance over seeds ("seeds"), which add up to 1, with 95% intervals. It is PED_ANOVA
+    ("higher orders"), and the variance over seeds ("seeds"), with 95% intervals; see `Shares`. It is PED_ANOVA
     on a sampled one: relative importances of reaching the best tenth, which add up to 1, with bootstrap intervals.
     `trials` is how many entered; `note` says what was left out, or why there is nothing.
     """

@@ -19,7 +19,9 @@ HIGHER, SEEDS = "higher orders", "seeds"
 
 @dataclasses.dataclass(frozen=True)
 class Shares:
-    """Shares of variance that add up to 1, with 95% bootstrap bounds (nan with one seed).
+    """Shares of variance with 95% bootstrap bounds (nan with one seed).
+
+    They add up to 1, or to a little more where noise made a term negative, which is given as 0.
 
     `order` is 1 for main effects, 2 for two-way terms, 3 for all that is higher, 0 for the seeds.
     """
@@ -80,9 +82,12 @@ def _draw_misjudgement(
 
 
 def _normalize(components: np.ndarray) -> np.ndarray:
-    """Return shares that add up to 1; a component below 0 is 0."""
-    positive = np.maximum(components, 0.0)
-    return positive / positive.sum(axis=-1, keepdims=True)
+    """Return shares; a component that noise made negative is 0.
+
+    The whole holds negative components, too: without them it would be too great, and every share too small.
+    """
+    whole = np.maximum(components.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
+    return np.clip(components / whole, 0.0, 1.0)
 
 
 def _list_terms(names: list[str], levels: tuple[int, ...]) -> tuple[list[str], list[int], np.ndarray]:

@@ -1,12 +1,13 @@
 """Shares of variance that are known, and PED-ANOVA where a space is sampled."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
 from analysis.importance import PED_ANOVA, SHARES, estimate_importance
-from analysis.variance_shares import split_variance
+from analysis.variance_shares import SEEDS, split_variance
 from tests.simulated_studies import Truth, simulate_study
 
 TRUTH = Truth(depths=(4, 10, 25), dilutions=(0.0, 1.0), learning_rates=(1e-3, 1e-2), optimizers=("adam", "sgd"))
@@ -48,13 +49,34 @@ def test_noise_is_no_effect_and_intervals_cover():
 
 
 def test_a_factorial_space_has_shares():
-    study = set_errors(simulate_study(TRUTH), lambda trials: 0.1 * trials["dilution"] + 0.01 * (trials["seed"] - 1.5))
+    study = set_errors(simulate_study(TRUTH), lambda trials: 0.1 * trials["dilution"] + 0.02 * np.log(trials["depth"]))
     result = estimate_importance(study)
     assert (result.method, result.trials) == (SHARES, 96)
     shares = result.table.set_index("term")["share"]
-    assert shares["dilution"] == pytest.approx(0.0025 / (0.0025 + 1.6667e-4), rel=0.01)
+    depths = np.var(0.02 * np.log(study.trials["depth"].unique()))
+    assert shares["dilution"] == pytest.approx(0.0025 / (0.0025 + depths), rel=1e-9)
     assert shares.sum() == pytest.approx(1)
     assert "learning_rate × depth" in shares.index
+
+
+def test_shares_are_unbiased_and_their_intervals_cover():
+    generator, sigma, seeds, repetitions = np.random.default_rng(0), 0.2, 2, 150
+    a, b = np.arange(6) * 0.05, np.arange(8) * 0.03
+    truth = a[:, None, None] + b[None, :, None] + np.zeros((6, 8, 3))
+    whole = truth.var() + sigma**2
+    expected = {"a": a.var() / whole, "b": b.var() / whole, SEEDS: sigma**2 / whole}
+    found, held = {term: [] for term in expected}, dict.fromkeys(expected, 0)
+    for repetition in range(repetitions):
+        errors = truth[..., None] + sigma * generator.standard_normal((*truth.shape, seeds))
+        counts = np.full(truth.shape, float(seeds))
+        shares = split_variance(list("abc"), errors.mean(-1), errors.var(-1, ddof=1), counts, 200, repetition)
+        for term, share, low, high in zip(shares.terms, shares.share, shares.low, shares.high, strict=True):
+            if term in expected:
+                found[term].append(share)
+                held[term] += low <= expected[term] <= high
+    for term, values in found.items():
+        assert np.mean(values) == pytest.approx(expected[term], abs=4 * np.std(values) / math.sqrt(repetitions))
+        assert held[term] / repetitions > 0.9
 
 
 def test_what_changes_together_counts_once():
