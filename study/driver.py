@@ -58,10 +58,12 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     """
     folder = StudyFolder(options.storage.resolve(), options.name)
     tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
+    is_new = not os.path.isdir(folder.path)  # noqa: PTH112 -- unlike Path's, it says no to a name that is too long
     try:
         dataset = _prepare(options, trials, folder, tracking_uri, console)
     except ValueError:
-        folder.remove_empty()  # of a study that never began
+        if is_new:
+            folder.remove_empty()  # of a study that never began
         raise
     if options.dry_run:
         _print_dry_run(options, trials, folder, console)

@@ -310,7 +310,7 @@ class Transmission:
         return metrics
 
     def _end(self, line: dict[str, Any], request: _Request) -> None:
-        """Send a last request and the tables, then end the run: it counts as complete only with all of them."""
+        """Send the tables and a last request, then end the run: who sees its status can rely on the rest."""
         status = line["status"]
         if status == schema.STATUS_OK:
             request.metrics += [
@@ -321,8 +321,8 @@ class Transmission:
         request.tags.append(RunTag(schema.TAG_STATUS, status))
         if line["error"]:
             request.tags.append(RunTag(schema.TAG_ERROR, line["error"]))
-        self._log(request)
         self._log_tables()
+        self._log(request)
         ended = "FAILED" if status == schema.STATUS_FAILED else "FINISHED"
         self.client.set_terminated(self.run_id, status=ended, end_time=line["time_ms"])
         self.ended = True

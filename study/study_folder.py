@@ -75,11 +75,12 @@ class StudyFolder:
             ) from None
 
     def remove_empty(self) -> None:
-        """Remove the folders that `create` has made, if nothing lies in them."""
+        """Remove the folders that `create` has made, if nothing lies in them, not even another driver's lock."""
         with contextlib.suppress(OSError):
-            for kind in ("trials", "checkpoints"):
-                (self.path / kind).rmdir()
-            self.path.rmdir()
+            if {entry.name for entry in self.path.iterdir()} <= {"trials", "checkpoints"}:
+                for kind in ("trials", "checkpoints"):
+                    (self.path / kind).rmdir()
+                self.path.rmdir()
 
     def check_room(self) -> None:
         """Raise StorageError when nothing more can be written here."""

@@ -110,6 +110,9 @@ def test_bad_data_folders(capsys, tmp_path):
         (tree / split / "dog").mkdir(parents=True)
     assert "put images into" in expect_error(capsys, "run", space, "--data", f"images:{tree}")
     assert not Path("studies/space").exists()  # a study that never began
+    Path("studies/space/trials").mkdir(parents=True)  # another driver is about to begin it
+    expect_error(capsys, "run", space, "--data", f"images:{tree}")
+    assert Path("studies/space/trials").exists()
     for folder in tree.glob("*/*"):
         Image.new("RGB", (32, 32)).save(folder / "0.png")
     (tree / "test" / "dog" / "0.png").write_bytes(b"\x89PNG broken")
