@@ -328,14 +328,13 @@ class Transmission:
         self.ended = True
 
     def _log(self, request: _Request) -> None:
-        anything = request.params or request.metrics or request.tags
-        for start in range(0, max(len(request.metrics), 1) if anything else 0, METRICS_PER_REQUEST):
-            self.client.log_batch(
-                self.run_id,
-                metrics=request.metrics[start : start + METRICS_PER_REQUEST],
-                params=request.params if start == 0 else (),
-                tags=request.tags if start == 0 else (),
-            )
+        """Send a request, in several if it is too large: tags with the last one, for they say that all is there."""
+        rest = request.metrics
+        while len(rest) > METRICS_PER_REQUEST:
+            self.client.log_batch(self.run_id, metrics=rest[:METRICS_PER_REQUEST])
+            rest = rest[METRICS_PER_REQUEST:]
+        if rest or request.params or request.tags:
+            self.client.log_batch(self.run_id, metrics=rest, params=request.params, tags=request.tags)
         self.offset = max(self.offset, request.until)
 
     def _log_tables(self) -> None:

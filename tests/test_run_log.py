@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis import load_study
 from study import run_log_schema as schema
-from study.run_log import RunLog, check_tracking, is_complete
+from study.run_log import METRICS_PER_REQUEST, RunLog, check_tracking, is_complete
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
@@ -105,6 +105,34 @@ def test_a_trial_of_many_metrics_is_sent_in_several_requests_and_whole(run_log, 
     assert run.data.params["depth"] == str(trial.depth)
     for name in schema.EPOCH_METRICS:
         assert [point.step for point in run_log.client.get_metric_history(run.info.run_id, name)] == list(range(200))
+
+
+def test_a_status_is_not_seen_before_all_metrics_are_there(run_log, folder, make_trial, monkeypatch):
+    trial = make_trial()
+    record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", DATA)
+    rows = [(0, 0.0, layer, 1.0, 0.1, None, None, None) for layer in range(METRICS_PER_REQUEST - 3)]
+    record.add_epoch(
+        MemberEpoch(trial.trial_id, 0, {schema.TRAIN_ERROR: 0.5, schema.TEST_ERROR: 0.5}, rows, False)
+    )  # one less than are sent at once, before the final metrics
+    record.end(schema.STATUS_OK)
+    original, requests = run_log.client.log_batch, []
+
+    def fail_at_the_second(*arguments, **options):
+        requests.append(options)
+        if len(requests) == 2:
+            raise MlflowException("the server is gone")
+        original(*arguments, **options)
+
+    monkeypatch.setattr(run_log.client, "log_batch", fail_at_the_second)
+    transmission = run_log.begin_transmission(trial.trial_id)
+    with pytest.raises(MlflowException):
+        transmission.advance()
+    (run,) = active_runs(run_log)
+    assert schema.TAG_STATUS not in run.data.tags
+    transmission.advance()
+    (run,) = active_runs(run_log)
+    assert is_complete(run)
+    assert run.data.metrics[schema.FINAL_TEST_ERROR] == 0.5
 
 
 def test_a_record_written_anew_replaces_its_run(run_log, folder, make_trial):
