@@ -32,7 +32,7 @@ def measure_steps(trial: TrialConfig, pack: int, data: str, device: str, steps: 
     trials = [TrialConfig.from_fields({**trial.__dict__, "seed": seed}) for seed in range(pack)]
     network = PackedNetwork(trials, train.images.shape[1], 10, device=device)
     optimizer = PackedOptimizer(trials, network.stacked, 1000, compiled=True)
-    kernels = make_block_kernels(trial.activation, trial.normalization, compiled=True)
+    kernels = make_block_kernels(trial.activation, trial.normalization, True, device)
     step = TrainingStep(network, optimizer, train, kernels, trial.batch_size, trial.precision)
     times = []
     for rows in torch.randint(len(train), (steps + 5, pack, trial.batch_size)).to(device):

@@ -74,7 +74,7 @@ print(time.perf_counter() - started)
 
 def _size_that_takes(seconds: float) -> int:
     """Return the training images with which a bare trial takes about so long."""
-    size = 4_000  # not so long that kernels would be compiled for it
+    size = 4_000
     return max(64, int(size * seconds / _run_bare([(0, 2)], size) * 2 / 32) * 32)
 
 

@@ -67,6 +67,20 @@ class Backpropagation:
         """Like `network.stacked`; those of weights in the type of products."""
         self.short_weights = [w.to(self.short) for w in network.stacked[::2]] if is_short else None
         """Copies of the weights in the type of products; whoever changes the weights has to change them as well."""
+        self._cut_into_layers()
+
+    def _cut_into_layers(self) -> None:
+        """Make views of all layers: weights [E, in, out] and their transposes, biases [E, 1, H], gradients of both."""
+        input_weight, hidden_weight, output_weight = self.short_weights or self.network.stacked[::2]
+        self.weights = [input_weight[0], *hidden_weight, output_weight[0]]
+        self.transposed = [weight.transpose(1, 2) for weight in self.weights]
+        self.biases, self.to_biases = (
+            [input_bias[0].unsqueeze(1), *hidden_bias.unsqueeze(2)]
+            for input_bias, hidden_bias, _ in (self.network.stacked[1::2], self.gradients[1::2])
+        )
+        to_input, to_hidden, to_output = self.gradients[::2]
+        self.to_weights = [to_input[0], *to_hidden, to_output[0]]
+        self.x_transposed, self.a_transposed = self.x.transpose(1, 2), self.a.transpose(1, 2)
 
     @torch.no_grad()
     def run(self, labels: torch.Tensor) -> list[torch.Tensor]:
@@ -74,17 +88,15 @@ class Backpropagation:
 
         Batch normalization's running statistics move towards the moments of this batch.
         """
-        weights = self.short_weights or self.network.stacked[::2]
-        self._forward(*weights)
-        self._backward(labels, *weights[1:])
+        self._forward()
+        self._backward(labels)
         if self.network.normalization.couples_examples:
             self.network.running.update(self.mean, self.variance, examples=labels.shape[1])
         return self.gradients
 
-    def _forward(self, input_weight: torch.Tensor, hidden_weight: torch.Tensor, output_weight: torch.Tensor) -> None:
+    def _forward(self) -> None:
         """Fill `n`, `mean`, `variance`, and `logits` without their bias."""
-        _, input_bias, _, hidden_bias, _, _ = self.network.stacked
-        multiply_members(self.x, input_weight[0], out=self.product)
+        multiply_members(self.x, self.weights[0], out=self.product)
         v = self.zero
         for layer, n in enumerate(self.n):
             last = n is self.n[-1]
@@ -92,7 +104,7 @@ class Backpropagation:
             self.kernels.advance(
                 v,
                 self.product,
-                (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(1),
+                self.biases[layer],
                 self.skip if layer else self.first_skip,
                 self.residual if layer else self.first_residual,
                 self.last_scale if last else self.scale,
@@ -104,18 +116,14 @@ class Backpropagation:
             )
             if self.has_skip:
                 v = n if self.network.normalization.axis is None else v_next
-            if last:
-                multiply_members(self.a, output_weight[0], out=self.logits)
-            else:
-                multiply_members(self.a, hidden_weight[layer], out=self.product)
+            multiply_members(self.a, self.weights[layer + 1], out=self.logits if last else self.product)
 
-    def _backward(self, labels: torch.Tensor, hidden_weight: torch.Tensor, output_weight: torch.Tensor) -> None:
+    def _backward(self, labels: torch.Tensor) -> None:
         """Fill `gradients`."""
-        to_input, to_input_bias, to_hidden, to_hidden_bias, to_output, to_output_bias = self.gradients
         g_logits = self._gradient_of_logits(labels)
-        to_output_bias[0] = g_logits.sum(dim=1)
-        g_above, to_weight_above = g_logits.to(self.short), to_output[0]
-        multiply_members(g_above, output_weight[0].transpose(1, 2), out=self.product)
+        self.gradients[5][0] = g_logits.sum(dim=1)
+        g_above = g_logits.to(self.short)
+        multiply_members(g_above, self.transposed[-1], out=self.product)
         g_next = self.zero
         for layer in range(len(self.n) - 1, -1, -1):
             last = layer == len(self.n) - 1
@@ -132,16 +140,15 @@ class Backpropagation:
                 g,
                 g_short,
                 self.a,
-                (to_hidden_bias[layer - 1] if layer else to_input_bias[0]).unsqueeze(1),
+                self.to_biases[layer],
             )
-            multiply_members(self.a.transpose(1, 2), g_above, out=to_weight_above)
+            multiply_members(self.a_transposed, g_above, out=self.to_weights[layer + 1])
             g_above = self.multiplied[layer % 2]
             if self.has_skip:
                 g_next = g
             if layer:
-                to_weight_above = to_hidden[layer - 1]
-                multiply_members(g_above, hidden_weight[layer - 1].transpose(1, 2), out=self.product)
-        multiply_members(self.x.transpose(1, 2), g_above, out=to_input[0])
+                multiply_members(g_above, self.transposed[layer], out=self.product)
+        multiply_members(self.x_transposed, g_above, out=self.to_weights[0])
 
     def _gradient_of_logits(self, labels: torch.Tensor) -> torch.Tensor:
         """Return (softmax − one-hot)/B [E, B, C]; logits are taken with their bias."""

@@ -3,17 +3,15 @@
 import functools
 import hashlib
 import importlib.metadata
-import os
 import platform
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 from study import run_log_schema as schema
 from study.datasets import Dataset
+from study.native_library import describe_library
 from study.processor import multiplies_with_onednn
 
 RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
@@ -29,7 +27,7 @@ def describe_environment(device: str) -> dict[str, str]:
             continue
     library = "oneDNN" if multiplies_with_onednn(torch.float32) else "default"
     tags[schema.TAG_PRODUCTS] = library if device == "cpu" else "device"
-    tags[schema.TAG_COMPILER] = _compiler() if device == "cpu" else "device"
+    tags[schema.TAG_COMPILER] = describe_library() if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
 
@@ -61,12 +59,6 @@ def code_revision() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _compiler() -> str:
-    """Return what torch compiles kernels with, or "none": then they run step by step, and round differently."""
-    compiler = shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
-    return Path(compiler).name if compiler else "none"
 
 
 def _processor() -> str:

@@ -17,9 +17,10 @@ Legend: E members, B examples, H units; products may be in a shorter type than s
 Check: with φ the identity, no normalization and k = 0, v is product + bias and g is g_a.
 
 Where no member of a pack has a skip path (k = 0), earlier states and later gradients are left out (None), which saves
-a third of the memory traffic. Kernels write into tensors that they are given. Shapes are symbolic: one compilation
-serves all depths, widths, batches and packs (of one member there is another). Without a compiler the same functions run
-step by step, slower.
+a third of the memory traffic. Kernels write into tensors that they are given.
+
+Compiled, they are those of `native_kernels.cpp` on the CPU, and on a GPU what torch's compiler makes of the functions
+here. Without a compiler the same functions run step by step, slower.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from typing import Any, TypeAlias
 import torch
 
 from study.activations import ACTIVATION_TABLE
+from study.native_kernels import make_native_block_kernels
 from study.normalizations import EXAMPLES, NORMALIZATION_TABLE
 from study.processor import keep_compiled_kernels
 from study.running_statistics import standardise_with
@@ -46,25 +48,29 @@ VARIANTS_AT_MOST = 64
 class BlockKernels:
     """The kernels of one architecture; what each takes and writes is in `_make_block_kernels`."""
 
-    standardise_images: Kernel
+    take_images: Kernel
     advance: Kernel
     advance_evaluating: Kernel
     pull_back: Kernel
 
 
 @functools.cache
-def make_block_kernels(activation: str, normalization: str, compiled: bool) -> BlockKernels:
-    """Return the kernels of an architecture; they are compiled when they are first called."""
+def make_block_kernels(activation: str, normalization: str, compiled: bool, device_type: str = "cpu") -> BlockKernels:
+    """Return the kernels of an architecture."""
     kernels = _make_block_kernels(activation, normalization)
-    return BlockKernels(*(compile_kernel(kernel) for kernel in kernels)) if compiled else BlockKernels(*kernels)
+    if compiled and device_type == "cpu":
+        kernels = make_native_block_kernels(activation, normalization) or kernels
+    elif compiled:
+        kernels = tuple(map(compile_kernel, kernels))
+    return BlockKernels(*kernels)
 
 
 def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:
     phi, normalization = ACTIVATION_TABLE[activation].function, NORMALIZATION_TABLE[normalization_name]
 
-    def standardise_images(images: T, factor: T, shift: T, x: T) -> None:
-        """Write images · factor + shift, uint8 [E, B, inputs] → x."""
-        x.copy_(images.to(factor.dtype) * factor + shift)
+    def take_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
+        """Write images[rows] · factor + shift → x; images are uint8 [N, inputs], rows [E, B]."""
+        x.copy_(images[rows].to(factor.dtype) * factor + shift)
 
     def advance(
         v: T | None,
@@ -135,7 +141,7 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         if not normalization.couples_examples:
             to_bias.copy_(residual * result.sum(dim=EXAMPLES, keepdim=True))
 
-    return standardise_images, advance, advance_evaluating, pull_back
+    return take_images, advance, advance_evaluating, pull_back
 
 
 def _add_skip(skip: T, along_skip: T | None, along_residual: T) -> T:
@@ -146,7 +152,10 @@ def _add_skip(skip: T, along_skip: T | None, along_residual: T) -> T:
 
 
 def compile_kernel(kernel: Kernel) -> Kernel:
-    """Return a kernel compiled for any shape, or the kernel itself, with a warning, where that does not work."""
+    """Return a kernel compiled by torch for any shape, or itself, with a warning, where that does not work.
+
+    Shapes are symbolic: one compilation serves all depths, widths, batches and packs (of one member there is another).
+    """
     # Compilations are kept by code object, and a search through those of other architectures takes time.
     own = types.FunctionType(
         kernel.__code__.replace(), kernel.__globals__, kernel.__name__, kernel.__defaults__, kernel.__closure__

@@ -7,8 +7,9 @@ Legend: E members.
 
 Which kernel makes a product, and so its last bits, must not depend on the pack. oneDNN gives a member the same bits
 wherever it lies, but torch passes it only products of more than ONEDNN_LEAST multiplications, counted over the whole
-pack. The default library looks at where operands begin in memory, in steps of 64 bytes. So members are multiplied as
-one batch where neither can tell them apart, and elsewhere one by one, each copied to a place of its own.
+pack; and how it cuts up a long sum may depend on the batch (seen from 512 terms on, with 16-bit matrix units). The
+default library looks at where operands begin in memory, in steps of 64 bytes. So members are multiplied as one batch
+where neither can tell them apart, and elsewhere one by one, each copied to a place of its own.
 """
 
 import math
@@ -19,21 +20,32 @@ from study.processor import multiplies_with_onednn
 
 ONEDNN_LEAST = 16**3
 """Multiplications beyond which torch asks oneDNN."""
+ONEDNN_LONGEST_SUM = 256
+"""Terms of a sum beyond which oneDNN may cut it up as suits the batch."""
 ALIGNMENT_BYTES = 64
 """Where torch begins every allocation on the CPU."""
 
 
 def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return x w of every member, [E, B, d], in `out` when it is given; either factor may be a transposed view."""
-    if x.device.type != "cpu" or _can_be_one_batch(x.shape[1], x.shape[2], w.shape[2], x.dtype):
+    (members, batch, fan_in), fan_out = x.shape, w.shape[2]
+    by_onednn = multiplies_with_onednn(x.dtype) and batch * fan_in * fan_out > ONEDNN_LEAST
+    if x.device.type != "cpu" or _can_be_one_batch(batch, fan_in, fan_out, x.dtype, by_onednn):
         return torch.bmm(x, w, out=out)
-    products = [torch.mm(x_e.clone(), w_e.clone()) for x_e, w_e in zip(x.unbind(), w.unbind(), strict=True)]
-    return torch.stack(products, out=out)
+    out = x.new_empty(members, batch, fan_out) if out is None else out
+    for x_e, w_e, out_e in zip(x.unbind(), w.unbind(), out.unbind(), strict=True):
+        if by_onednn:
+            torch.mm(x_e, w_e, out=out_e)
+        else:
+            out_e.copy_(torch.mm(x_e.clone(), w_e.clone()))
+    return out
 
 
-def _can_be_one_batch(batch: int, fan_in: int, fan_out: int, dtype: torch.dtype) -> bool:
+def _can_be_one_batch(batch: int, fan_in: int, fan_out: int, dtype: torch.dtype, by_onednn: bool) -> bool:
     """Say whether a member's bits are the same in a batch of any size."""
+    if by_onednn:
+        return fan_in <= ONEDNN_LONGEST_SUM
     if multiplies_with_onednn(dtype):
-        return batch * fan_in * fan_out > ONEDNN_LEAST
+        return False
     sizes = (batch * fan_in, fan_in * fan_out, batch * fan_out)
     return min(batch, fan_in, fan_out) > 1 and math.gcd(*sizes) * dtype.itemsize % ALIGNMENT_BYTES == 0

@@ -19,7 +19,9 @@ from typing import Any
 
 import torch
 
+from study import native_kernels
 from study.kernels import Kernel, compile_kernel
+from study.native_library import load_library
 from study.trial_config import TrialConfig
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -42,7 +44,7 @@ class PackedOptimizer:
         self.total_steps, self.steps_done = total_steps, 0
         self.stacked = list(stacked)
         self.is_adam = trials[0].optimizer == "adam"
-        self.kernel = make_step_kernel(trials[0].optimizer, compiled)
+        self.kernel = make_step_kernel(trials[0].optimizer, compiled, stacked[0].device.type)
         self.moments = [
             tuple(torch.zeros_like(parameter) for _ in range(2 if self.is_adam else 1)) for parameter in self.stacked
         ]
@@ -154,10 +156,16 @@ class PackedOptimizer:
 
 
 @functools.cache
-def make_step_kernel(optimizer: str, compiled: bool) -> Kernel:
-    """Return the kernel that updates one stacked parameter [L, E, n] in place; compiled when it is first called."""
+def make_step_kernel(optimizer: str, compiled: bool, device_type: str = "cpu") -> Kernel:
+    """Return the kernel that updates one stacked parameter [L, E, n] in place."""
     kernel = step_of_adam if optimizer == "adam" else step_of_sgd
-    return compile_kernel(kernel) if compiled else kernel
+    if not compiled:
+        return kernel
+    if device_type != "cpu":
+        return compile_kernel(kernel)
+    if load_library() is None:
+        return kernel
+    return _native_step_of_adam if optimizer == "adam" else _native_step_of_sgd
 
 
 def step_of_adam(
@@ -195,6 +203,34 @@ def step_of_sgd(
     p.sub_(rate * b)
     if short is not None:
         short.copy_(p)
+
+
+def _native_step_of_adam(
+    p: torch.Tensor,
+    g: torch.Tensor,
+    m: torch.Tensor,
+    s: torch.Tensor,
+    rate: torch.Tensor,
+    weight_decay: torch.Tensor,
+    momentum: torch.Tensor,
+    root_correction: torch.Tensor,
+    short: torch.Tensor | None,
+) -> None:
+    betas = BETA_1, BETA_2
+    native_kernels.step_of_adam(p, g, m, s, rate, weight_decay, root_correction, betas, ADAM_EPSILON, short)
+
+
+def _native_step_of_sgd(
+    p: torch.Tensor,
+    g: torch.Tensor,
+    b: torch.Tensor,
+    rate: torch.Tensor,
+    weight_decay: torch.Tensor,
+    momentum: torch.Tensor,
+    root_correction: torch.Tensor,
+    short: torch.Tensor | None,
+) -> None:
+    native_kernels.step_of_sgd(p, g, b, rate, weight_decay, momentum, short)
 
 
 def schedule_factor(schedule: str, progress: float) -> float:

@@ -16,6 +16,7 @@ import torch
 from study.datasets import Dataset, make_device_split
 from study.evaluation import EVALUATION_BATCH
 from study.kernels import make_block_kernels
+from study.native_library import load_library
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
 from study.packing import CPU_PACK, GPU_PACK, make_packs
@@ -48,7 +49,7 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
     """Choose for trials that `workers` processes like this one share; measures when it pays."""
     # A GPU is one worker's, or shared by packs that are small; cores share the memory of their machine.
     memory_bytes = free_memory(device) // (1 if device == "cuda" else min(workers, os.cpu_count() or 1))
-    fitting = min(largest_pack(trial, dataset, memory_bytes) for trial in trials)
+    fitting = min(largest_pack(trial, dataset, memory_bytes, device) for trial in trials)
     if is_worth_measuring(trials):
         by_work = Counter[tuple]()
         for trial in trials:
@@ -79,18 +80,20 @@ def smallest_good_size(seconds: dict[int, float]) -> int:
     return min(size for size, value in seconds.items() if value <= ENOUGH * best)
 
 
-def largest_pack(trial: TrialConfig, dataset: Dataset, memory_bytes: int) -> int:
+def largest_pack(trial: TrialConfig, dataset: Dataset, memory_bytes: int, device: str = "cpu") -> int:
     """Return how many members fit, at least 1."""
-    return max(1, int(MEMORY_SHARE * memory_bytes) // member_bytes(trial, dataset))
+    return max(1, int(MEMORY_SHARE * memory_bytes) // member_bytes(trial, dataset, device))
 
 
-def member_bytes(trial: TrialConfig, dataset: Dataset) -> int:
+def member_bytes(trial: TrialConfig, dataset: Dataset, device: str = "cpu") -> int:
     """Return what one more member adds to a pack: parameters, their moments and gradients, states, inputs."""
     inputs, product_bytes = dataset.train_images.shape[1], 2 if trial.precision == "bf16" else 4
     weights = weight_count(trial, inputs, len(dataset.classes))
     moments = 2 if trial.optimizer == "adam" else 1
-    # Kernels that are not compiled make whole tensors of what lies between their operations.
-    between = 0 if is_worth_compiling(trial, len(dataset.train_labels)) else 12
+    compiled = is_worth_compiling(trial, trial.train_size or len(dataset.train_labels), device)
+    if device == "cpu" and load_library() is None:
+        compiled = False
+    between = 0 if compiled else 12  # else whole tensors are made of what lies between operations
     of_weights = weights * (4 + 4 * moments + between + product_bytes * (2 if trial.precision == "bf16" else 1))
     states = (trial.depth + 6) * trial.batch_size * trial.width * 4
     evaluation = 4 * EVALUATION_BATCH * trial.width * 4
@@ -100,8 +103,8 @@ def member_bytes(trial: TrialConfig, dataset: Dataset) -> int:
 def measure_step_seconds(trial: TrialConfig, dataset: Dataset, device: str, largest: int) -> dict[int, float]:
     """Time steps of packs of 1, 2, 4, … `largest`, until larger ones are no better; seconds per member, by size."""
     train = make_device_split(dataset, "train", trial.train_size, device)
-    compiled = is_worth_compiling(trial, len(train))
-    kernels = make_block_kernels(trial.activation, trial.normalization, compiled)
+    compiled = is_worth_compiling(trial, len(train), train.images.device.type)
+    kernels = make_block_kernels(trial.activation, trial.normalization, compiled, train.images.device.type)
     seconds: dict[int, float] = {}
     size = 1
     while size <= largest:

@@ -52,8 +52,13 @@ def fp32_error(size: int = 256) -> float:
     return float((torch.bmm(a, b) - exact).abs().max() / exact.square().mean().sqrt())
 
 
-def keep_compiled_kernels() -> None:
-    """Let kernels that are compiled once serve every later process of this machine; what is set already stays."""
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else every worker starts helpers of its own
+def cache_folder() -> Path:
+    """Return where kernels that were compiled once are kept for every later process of this machine and user."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "depth-trainability" / "kernels"))
+    return home / "depth-trainability" / "kernels"
+
+
+def keep_compiled_kernels() -> None:
+    """Let torch's compiler keep its kernels there, too; what is set already stays."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else every worker starts helpers of its own
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))

@@ -27,7 +27,7 @@ from study.training_step import TrainingStep
 from study.trial_config import TrialConfig
 
 COMPILE_FROM = 5_000
-"""Blocks passed in all steps of a trial, from which compiling kernels for it saves more time than it takes."""
+"""Blocks passed in all steps of a trial, from which compiling kernels for it on a GPU saves more time than it takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,8 @@ def train_pack(
     train = make_device_split(dataset, "train", config.train_size, device)
     test = make_device_split(dataset, "test", config.test_size, device)
     steps_per_epoch = len(train) // config.batch_size
-    compiled = is_worth_compiling(config, len(train))
-    kernels = make_block_kernels(config.activation, config.normalization, compiled)
+    compiled = is_worth_compiling(config, len(train), train.images.device.type)
+    kernels = make_block_kernels(config.activation, config.normalization, compiled, train.images.device.type)
     network = PackedNetwork(trials, train.images.shape[1], len(dataset.classes), device=device)
     optimizer = PackedOptimizer(trials, network.stacked, config.epochs * steps_per_epoch, compiled=compiled)
     step = None
@@ -125,9 +125,12 @@ def _take_state(network: PackedNetwork, optimizer: PackedOptimizer, member: int)
     return {"network": network.member_state(member), "optimizer": optimizer.member_state(member)}
 
 
-def is_worth_compiling(trial: TrialConfig, image_count: int) -> bool:
-    """Say whether a trial is long enough; decided by it alone, because compiled kernels may round differently."""
-    return trial.epochs * (image_count // trial.batch_size) * trial.depth >= COMPILE_FROM
+def is_worth_compiling(trial: TrialConfig, image_count: int, device_type: str) -> bool:
+    """Say whether a trial's kernels are to be compiled: on the CPU always, for all are compiled in seconds, at once.
+
+    Decided by the trial alone, because compiled kernels may round differently.
+    """
+    return device_type == "cpu" or trial.epochs * (image_count // trial.batch_size) * trial.depth >= COMPILE_FROM
 
 
 def train_epoch(

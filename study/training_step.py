@@ -28,7 +28,6 @@ class TrainingStep:
         self.gradients = Backpropagation(network, kernels, batch_size, precision)
         device = train.images.device
         self.rows = torch.zeros(network.member_count, batch_size, dtype=torch.int64, device=device)
-        self.images = train.images.new_zeros(network.member_count, batch_size, train.images.shape[1])
         self.factor, self.shift = train.by_pixel(network.stacked[0].dtype)
         self.steps_until_capture = STEPS_BEFORE_CAPTURE if device.type == "cuda" else -1
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -49,8 +48,7 @@ class TrainingStep:
             self.graph.replay()
 
     def _compute(self) -> None:
-        torch.index_select(self.train.images, 0, self.rows.flatten(), out=self.images.flatten(0, 1))
-        self.kernels.standardise_images(self.images, self.factor, self.shift, self.gradients.x)
+        self.kernels.take_images(self.train.images, self.rows, self.factor, self.shift, self.gradients.x)
         gradients = self.gradients.run(self.train.labels[self.rows])
         self.optimizer.apply(gradients, self.gradients.short_weights)
 

@@ -77,7 +77,9 @@ def test_memory_grows_as_is_reckoned(make_trial, small_dataset, optimizer, preci
     trial = make_trial(depth=20, width=150, batch_size=100, epochs=1, optimizer=optimizer, precision=precision)
     code = (
         "import pickle, sys\n"
+        "from study.processor import prepare_processor\n"
         "from study.train_loop import train_pack\n"
+        "prepare_processor()\n"  # else threads get into each other's way
         "trials, dataset = pickle.load(sys.stdin.buffer)\n"
         "list(train_pack(trials, dataset))\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"

@@ -1,0 +1,153 @@
+"""`native_kernels.cpp` → a library that this machine's compiler has made of it, kept for every later process.
+
+Compiling takes seconds, once per machine, compiler and version of torch. What the kernels compute stands in
+`study/kernels.py` and `study/optimizers.py`, whose functions in torch serve where there is no compiler.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from study.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from study.normalizations import EPSILON
+from study.processor import cache_folder
+
+SOURCE = Path(__file__).with_name("native_kernels.cpp")
+FLAGS = (
+    *("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-fno-math-errno"),
+    *("-fno-trapping-math", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
+)
+CONSTANTS = {
+    "EPSILON": EPSILON,
+    "LEAKY_SLOPE": LEAKY_SLOPE,
+    "SELU_SCALE": SELU_SCALE,
+    "SELU_ALPHA": SELU_ALPHA,
+}
+TYPE_NAMES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
+COMPILE_SECONDS = 300
+
+
+@functools.cache
+def load_library() -> ctypes.CDLL | None:
+    """Return the library, compiled if need be; None, with a warning that says why, where that does not work."""
+    try:
+        path = _compiled()
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # cut off, say, by a full disk
+            path.unlink(missing_ok=True)
+            return ctypes.CDLL(str(_compiled()))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip().partition("\n")[0]
+        warnings.warn(f"kernels are not compiled and run two to four times slower ({reason})", stacklevel=2)
+        return None
+
+
+def describe_library() -> str:
+    """Return the compiler that made this process's kernels, with its version, or "none": then torch runs them."""
+    return "none" if load_library() is None else _compiler_version(_find_compiler())
+
+
+@functools.cache
+def find_function(name: str, types: tuple[torch.dtype, ...], arguments: str) -> Callable[..., None]:
+    """Return a function of the library, by its name and the types of its numbers.
+
+    `arguments` has a letter for each: i an integer, d a float, p the address of a tensor's numbers, or None.
+    """
+    library = load_library()
+    assert library is not None
+    function = getattr(library, "_".join([name, *(TYPE_NAMES[dtype] for dtype in types)]))
+    kinds = {"i": ctypes.c_int64, "d": ctypes.c_double, "p": ctypes.c_void_p}
+    function.argtypes, function.restype = [kinds[letter] for letter in arguments], None
+    return function
+
+
+def activation_number(name: str) -> int | None:
+    """Return the library's number of an activation; None where there is no library, or it lacks the activation."""
+    library = load_library()
+    if library is None:
+        return None
+    library.activation_number.restype = ctypes.c_int64
+    number = library.activation_number(name.encode())
+    return number if number >= 0 else None
+
+
+def address(tensor: torch.Tensor | None) -> int | None:
+    """Return where a tensor's numbers begin; they must lie one behind the other."""
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
+
+
+def _compiled() -> Path:
+    """Return the library's file. Raises OSError, ValueError or SubprocessError when there can be none."""
+    compiler = _find_compiler()
+    command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
+    ingredients = (SOURCE.read_text(), command, _compiler_version(compiler), torch.__version__, _processor_features())
+    path = cache_folder() / f"native_{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
+    if not path.exists():
+        from filelock import FileLock
+
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # else every worker of a new machine compiles it
+            if not path.exists():
+                _compile(command, path)
+    return path
+
+
+def _compile(command: list[str], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        # Libraries come last: what the source needs of them must be known by then.
+        libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-lc10"]
+        subprocess.run(
+            [*command, str(SOURCE), *libraries, "-o", str(draft)],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=COMPILE_SECONDS,
+        )
+        draft.replace(path)
+
+
+def _find_compiler() -> str:
+    compiler = shutil.which(os.environ.get("CXX", "clang++" if platform.system() == "Darwin" else "g++"))
+    if compiler is None:
+        raise ValueError("there is no C++ compiler")
+    return compiler
+
+
+@functools.cache
+def _compiler_version(compiler: str) -> str:
+    answer = subprocess.run([compiler, "-dumpfullversion"], check=True, capture_output=True, text=True, timeout=60)
+    return f"{Path(compiler).name} {answer.stdout.strip()}"
+
+
+def _torch_options() -> list[str]:
+    """Return where torch's headers lie and which of its vector widths to use: the one it has chosen itself."""
+    options = [f"-I{Path(torch.__file__).parent / 'include'}"]
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability in ("AVX2", "AVX512"):
+        options += [f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
+    return options
+
+
+def _processor_features() -> str:
+    """Return what tells processors apart for which `-march=native` differs, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor(), platform.machine()]
+    telling = ("model name", "model\t", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(telling)}))

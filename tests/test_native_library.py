@@ -1,0 +1,62 @@
+"""The compiled library: made once, made again when it is damaged, and done without where it cannot be made."""
+
+import pytest
+import torch
+
+from study import native_library
+from study.kernels import make_block_kernels
+from study.native_library import address, describe_library, load_library
+
+needs_compiler = pytest.mark.skipif(describe_library() == "none", reason="needs a C++ compiler")
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A machine that has compiled nothing yet; the library of this process is put back afterwards."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(native_library, "load_library", load_library.__wrapped__)
+    return tmp_path / "cache" / "depth-trainability" / "kernels"
+
+
+@needs_compiler
+def test_it_is_compiled_once_and_again_when_it_is_damaged(fresh):
+    path = native_library._compiled()
+    made = path.stat().st_mtime_ns
+    assert native_library._compiled().stat().st_mtime_ns == made
+    path.write_bytes(b"cut off")
+    assert native_library.load_library() is not None
+    assert path.stat().st_size > 10_000
+
+
+@needs_compiler
+def test_its_file_belongs_to_what_it_was_made_from(fresh, monkeypatch):
+    native_library.load_library()
+    monkeypatch.setitem(native_library.CONSTANTS, "LEAKY_SLOPE", 0.2)
+    native_library.load_library()
+    assert len(list(fresh.glob("*.so"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("not-there", "there is no C\\+\\+ compiler"), ("false", "not compiled"), ("true", "not compiled")],
+)
+def test_without_a_compiler_that_works_a_warning_says_so(fresh, monkeypatch, compiler, reason):
+    monkeypatch.setenv("CXX", compiler)
+    native_library._compiler_version.cache_clear()
+    with pytest.warns(UserWarning, match=reason):
+        assert native_library.load_library() is None
+
+
+def test_without_the_library_kernels_run_in_torch(monkeypatch):
+    monkeypatch.setattr("study.native_kernels.activation_number", lambda name: None)
+    kernels = make_block_kernels.__wrapped__("relu", "batch", compiled=True)
+    images, rows = torch.arange(12, dtype=torch.uint8).view(4, 3), torch.tensor([[2, 0]])
+    x = torch.zeros(1, 2, 3)
+    kernels.take_images(images, rows, torch.full((3,), 2.0), torch.ones(3), x)
+    assert x.tolist() == [[[13, 15, 17], [1, 3, 5]]]
+
+
+def test_numbers_that_do_not_lie_side_by_side_are_refused():
+    with pytest.raises(AssertionError):
+        address(torch.zeros(3, 4).t())
+    assert address(None) is None
