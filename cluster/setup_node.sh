@@ -8,7 +8,7 @@ environment=~/environment
 
 export DEBIAN_FRONTEND=noninteractive
 sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet
-sudo apt-get -o DPkg::Lock::Timeout=600 install --quiet --yes git nfs-common python3-venv
+sudo apt-get -o DPkg::Lock::Timeout=600 install --quiet --yes g++ git nfs-common python3-venv
 
 python3 -c 'import sys; assert sys.version_info >= (3, 11), f"Python {sys.version} is too old; use Ubuntu 24.04"'
 [ -x "$environment/bin/pip" ] || python3 -m venv "$environment"

@@ -96,14 +96,22 @@ def _compiled() -> Path:
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
     ingredients = (SOURCE.read_text(), command, _compiler_version(compiler), torch.__version__, _processor_features())
     path = cache_folder() / f"native_{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_is_ours(path.parent)
     if not path.exists():
         from filelock import FileLock
 
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):  # else every worker of a new machine compiles it
             if not path.exists():
                 _compile(command, path)
     return path
+
+
+def _check_is_ours(folder: Path) -> None:
+    """Raise ValueError when somebody else could have put a library there: loading one runs its code."""
+    state = folder.stat()
+    if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
+        raise ValueError(f"{folder} belongs to another user, or others can write to it")
 
 
 def _compile(command: list[str], path: Path) -> None:

@@ -47,6 +47,14 @@ def test_without_a_compiler_that_works_a_warning_says_so(fresh, monkeypatch, com
         assert native_library.load_library() is None
 
 
+@needs_compiler
+def test_a_library_that_others_could_have_put_there_is_not_loaded(fresh):
+    native_library._compiled()
+    fresh.chmod(0o777)
+    with pytest.warns(UserWarning, match="others can write to it"):
+        assert native_library.load_library() is None
+
+
 def test_without_the_library_kernels_run_in_torch(monkeypatch):
     monkeypatch.setattr("study.native_kernels.activation_number", lambda name: None)
     kernels = make_block_kernels.__wrapped__("relu", "batch", compiled=True)
