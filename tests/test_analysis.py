@@ -165,6 +165,17 @@ def test_profiles_are_of_the_deepest_trials_at_both_ends():
         assert chosen["log10_gsc"].iloc[0] == pytest.approx(8 * math.log10(1.2) * share)
 
 
+def test_profiles_after_training_are_of_the_best_learning_rate():
+    frames = simulate(grid(depths=[8], rates=[1e-3, 1e-2], seeds=[0, 1]))
+    worse = frames.trials["learning_rate"] == 1e-2
+    frames.trials.loc[worse, "final_train_error"] += 0.2
+    spoilt = frames.layers["run_id"].isin(frames.trials.loc[worse, "run_id"]) & (frames.layers["epoch"] > 0)
+    frames.layers.loc[spoilt, "log10_gsc"] -= 10
+    profiles = average_profiles(frames)
+    trained = profiles[profiles["moment"] == "after training"]
+    assert trained["log10_gsc"].iloc[0] == pytest.approx(8 * math.log10(1.2) / 3)
+
+
 def test_pairs_hold_one_row_per_measured_trial():
     frames = simulate(grid(seeds=[0, 1]), statuses=["ok", "failed", "diverged", "ok"])
     assert len(pair_error_with_gsc(frames)) == 3
