@@ -223,7 +223,7 @@ def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcom
     rule = predict_by_rule(rate)
     notes = [note for note in (fit.d50.note, rule.note) if note]
     if outcomes.note and not fit.d50.is_known:
-        notes.append(outcomes.note.rstrip("."))
+        notes.append(outcomes.note[0].lower() + outcomes.note[1:].rstrip("."))
     return {
         "depths": ", ".join(f"{depth:g}" for depth in sorted(chosen["depth"].unique())),
         "trials": len(chosen),
