@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.best_learning_rates import CELL, best_learning_rates
 from analysis.estimates import Estimate
-from analysis.tidy_frames import ARCHITECTURE, StudyFrames
+from analysis.tidy_frames import ARCHITECTURE, UNTRAINED, StudyFrames
 from analysis.uncertainty import t_interval
 from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
 
@@ -26,7 +26,7 @@ RATE_COLUMNS = [
     "mean_field", "errors_from_mean_field", "note",
 ]  # fmt: skip
 GROWTH_COLUMNS = [
-    "run_id", "architecture", *ARCHITECTURE, "optimizer", "learning_rate", "epoch", "depth", "seed", "layers",
+    "run_id", "architecture", *UNTRAINED, "optimizer", "learning_rate", "epoch", "depth", "seed", "layers",
     "ln_growth", "ln_predicted",
 ]  # fmt: skip
 TOO_SHALLOW = "no network of 3 layers or more was measured, and a rate needs two stream states"
@@ -94,7 +94,7 @@ def measure_growth(frames: StudyFrames, epoch: float = 0.0, late_half: bool = Fa
     networks["epoch"] = float(epoch)
     networks = networks[np.isfinite(networks["first"]) & np.isfinite(networks["last"]) & (networks["layers"] > 0)]
     if epoch == 0:
-        networks = networks.drop_duplicates([*ARCHITECTURE, "depth", "seed"]).assign(optimizer="", learning_rate=0.0)
+        networks = networks.drop_duplicates([*UNTRAINED, "depth", "seed"]).assign(optimizer="", learning_rate=0.0)
     else:
         networks = networks.merge(best_learning_rates(frames.trials), on=[*CELL, "depth", "learning_rate"])
         networks["architecture"] = networks["network"]

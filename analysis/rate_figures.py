@@ -63,9 +63,12 @@ def plot_explosion_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Figure:
 def plot_rates_over_epochs(rates: pd.DataFrame) -> Figure:
     """Explosion rate against epoch, with its interval; one line per dilution, a panel per network and optimizer."""
     trained, untrained = rates[rates["optimizer"] != ""], rates[rates["optimizer"] == ""]
-    begun = untrained.drop(columns=["network", "optimizer"]).merge(
-        trained[["network", "optimizer", *ARCHITECTURE]].drop_duplicates(), on=ARCHITECTURE
+    begun = untrained.drop(columns="optimizer").merge(
+        trained[["network", "optimizer", *ARCHITECTURE]].drop_duplicates(), on=ARCHITECTURE, suffixes=("_untrained", "")
     )
+    # Its name before training says less: what only matters in training is not in it.
+    own = [set(row.network_untrained.split()) <= set(row.network.split()) for row in begun.itertuples()]
+    begun = begun[own]
     rates = pd.concat([begun, trained], ignore_index=True)
     places, colors = list_places(trained), ordered_colors(rates["dilution"].unique())
     figure, panels = pair_panels(places)
