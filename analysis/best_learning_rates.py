@@ -16,7 +16,9 @@ CELL = ["network", "optimizer", "dilution"]
 OUTCOME_COLUMNS = [
     *CELL, "depth", "seed", "learning_rate", "run_id", "error", "failed", "diverged", "log10_gsc", "pseudo_linearity",
 ]  # fmt: skip
-ONE_SEED = "one seed: its learning rates are chosen on the runs that are judged, which flatters them"
+LEAST_PROGRESS = 0.1
+"""Share of chance by which the error must fall: with less than that, nothing was learned."""
+ONE_SEED = "One seed: its learning rates are chosen on the runs that are judged, which flatters them."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +55,15 @@ def best_learning_rates(trials: pd.DataFrame) -> pd.DataFrame:
 def default_failure_error(trials: pd.DataFrame, chance_error: float) -> float | None:
     """Return the error half-way between chance and the best cell of the study: less progress than that is failure.
 
-    None when no trial has a final error, or none is better than chance.
+    It is at least LEAST_PROGRESS of chance below chance, so that where nothing learns no cell is called trained for
+    being the luckiest. None when no trial has a final error.
     """
     best = best_learning_rates(trials)
     if best.empty:
         return None
     chosen = trials.dropna(subset="final_train_error").merge(best)
     lowest = float(chosen.groupby([*CELL, "depth"])["final_train_error"].mean().min())
-    return (chance_error + lowest) / 2 if lowest < chance_error else None
+    return min((chance_error + lowest) / 2, (1 - LEAST_PROGRESS) * chance_error)
 
 
 def choose_outcomes(frames: StudyFrames, failure_error: float | None = None) -> Outcomes:
@@ -71,22 +74,18 @@ def choose_outcomes(frames: StudyFrames, failure_error: float | None = None) -> 
     """
     counted = describe_runs(frames)
     excluded = len(frames.trials) - len(counted)
-    if failure_error is None:
-        failure_error = default_failure_error(frames.trials, frames.chance_error)
-    if counted.empty:
+    usual = default_failure_error(frames.trials, frames.chance_error)
+    if usual is None:
         note = f"There are no outcomes: none of {len(frames.trials)} trials has a final training error."
         return Outcomes(pd.DataFrame(columns=OUTCOME_COLUMNS), None, excluded, note)
-    if failure_error is None:
-        failure_error = frames.chance_error - 1e-9
-        note = "No trial is better than chance: all of them count as failed."
-    else:
-        note = ""
+    limit = usual if failure_error is None else failure_error
     chosen = choose_on_other_seeds(counted)
-    if not note:
-        note = _warn_of_own_choices(counted, chosen)
-    chosen = chosen.assign(failed=chosen["diverged"] | (chosen["error"] > failure_error))
+    chosen = chosen.assign(failed=chosen["diverged"] | (chosen["error"] > limit))
+    note = _warn_of_own_choices(counted, chosen)
+    if failure_error is None and chosen["failed"].all() and limit >= (1 - LEAST_PROGRESS) * frames.chance_error:
+        note = "No trial is better than chance by a tenth of it: all of them count as failed."
     return Outcomes(
-        chosen[OUTCOME_COLUMNS].sort_values([*CELL, "depth", "seed"], ignore_index=True), failure_error, excluded, note
+        chosen[OUTCOME_COLUMNS].sort_values([*CELL, "depth", "seed"], ignore_index=True), limit, excluded, note
     )
 
 
@@ -100,7 +99,7 @@ def _warn_of_own_choices(runs: pd.DataFrame, chosen: pd.DataFrame) -> str:
     if runs["seed"].nunique() == 1 and own:
         return ONE_SEED
     return (
-        f"{own} of {len(chosen)} learning rates are chosen on the runs that are judged: no other has them"
+        f"{own} of {len(chosen)} learning rates are chosen on the runs that are judged: no other seed has them."
         if own
         else ""
     )

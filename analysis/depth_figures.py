@@ -91,8 +91,14 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
         Line2D([], [], color=color, marker="o", label=f"{optimizer}, 95% interval")
         for optimizer, color in colors.items()
     ]
+    open_above, open_below = known["d50_high"].isna() & known["d50_low"].notna(), known["d50_low"].isna()
+    for is_open, marker, label in (
+        (open_above, "^", "at least"),
+        (open_below & known["d50_high"].notna(), "v", "at most"),
+    ):
+        if is_open.any():
+            handles.append(Line2D([], [], color="#333333", ls="", marker=marker, label=label))
     handles += [
-        Line2D([], [], color="#333333", ls="", marker="^", label="at least"),
         Line2D([], [], color=THEORY_COLOR, ls="", marker="_", markersize=10, mew=2, label="16/ln χ, measured χ"),
         Line2D([], [], color="#dddddd", linewidth=7, label="deeper than tried"),
     ]

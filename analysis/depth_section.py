@@ -1,5 +1,7 @@
 """Findings → the section on trainable depth."""
 
+import pandas as pd
+
 from analysis.depth_figures import plot_error_by_depth, plot_trainable_depths
 from analysis.figure_style import render
 from analysis.findings import Findings
@@ -66,7 +68,7 @@ def _tabulate_depths(findings: Findings) -> Table:
             "network": text("network"),
             "optimizer": text("optimizer"),
             "k": number("dilution"),
-            "D50": lambda row: UNKNOWN if row.note and row.written == row.note else str(row.written),
+            "D50": lambda row: UNKNOWN if pd.isna([row.d50, row.d50_low, row.d50_high]).all() else str(row.written),
             "depths": depth_range("depths"),
             "failed": lambda row: f"{row.failed:g} of {row.trials:g}",
             "spread σ": fixed("spread", 2),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.best_learning_rates import CELL, best_learning_rates
 from analysis.estimates import Estimate
-from analysis.tidy_frames import ARCHITECTURE, StudyFrames
+from analysis.tidy_frames import ARCHITECTURE, UNTRAINED, StudyFrames
 from analysis.uncertainty import t_interval
 from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
 
@@ -26,7 +26,7 @@ RATE_COLUMNS = [
     "mean_field", "errors_from_mean_field", "note",
 ]  # fmt: skip
 GROWTH_COLUMNS = [
-    "run_id", "architecture", *ARCHITECTURE, "optimizer", "learning_rate", "epoch", "depth", "seed", "layers",
+    "run_id", "architecture", *UNTRAINED, "optimizer", "learning_rate", "epoch", "depth", "seed", "layers",
     "ln_growth", "ln_predicted",
 ]  # fmt: skip
 TOO_SHALLOW = "no network of 3 layers or more was measured, and a rate needs two stream states"
@@ -36,7 +36,8 @@ TOO_SHALLOW = "no network of 3 layers or more was measured, and a rate needs two
 class RateEstimates:
     """`table` has RATE_COLUMNS, a row per architecture and epoch; `note` says why it is empty, when it is.
 
-    `optimizer` is empty at epoch 0, where optimizers have not made a difference yet. `low` and `high` are missing for
+    At epoch 0 `optimizer` is empty, because nothing that matters in training alone has made a difference yet; after it
+    `network` and `optimizer` are of a cell, so that weight decays, say, are not mixed. `low` and `high` are missing for
     one seed; `mean_field` where theory has no number, and after epoch 0; `note` says so. `errors_from_mean_field` is
     how many standard errors the measured ln r lies above the predicted one.
     """
@@ -50,8 +51,8 @@ def estimate_explosion_rates(
 ) -> RateEstimates:
     """Estimate the explosion rate of each architecture at given epochs (None: every whole epoch that was measured).
 
-    After epoch 0 a row is of one optimizer, too, and of its best learning rate at each depth. `late_half` takes only
-    the layers nearer to the logits, where the stream has forgotten how it began.
+    After epoch 0 a row is of one network and optimizer, and of their best learning rate at each depth. `late_half`
+    takes only the layers nearer to the logits, where the stream has forgotten how it began.
     """
     measured = frames.layers["epoch"].unique() if epochs is None else np.asarray(epochs, dtype=float)
     growths = [measure_growth(frames, epoch, late_half) for epoch in np.sort(measured) if epoch == round(epoch)]
@@ -79,8 +80,8 @@ def measure_growth(frames: StudyFrames, epoch: float = 0.0, late_half: bool = Fa
     """Return per network of depth 3 or more the growth of ln GSC over its `layers`, and its prediction at epoch 0.
 
     Untrained networks that differ in the training to come alone are counted once; of trained ones the best learning
-    rate of each cell and depth is taken. A network in which nothing arrives at the first or the last of these stream
-    states has no growth and is left out.
+    rate of each cell and depth is taken, and `architecture` is the name of the whole network. A network in which
+    nothing arrives at the first or the last of these stream states has no growth and is left out.
     """
     profiles = frames.layers[frames.layers["epoch"] == epoch].dropna(subset="log10_gsc")
     by_layer = profiles.drop_duplicates(["run_id", "layer"]).set_index(["run_id", "layer"])["log10_gsc"]
@@ -93,9 +94,10 @@ def measure_growth(frames: StudyFrames, epoch: float = 0.0, late_half: bool = Fa
     networks["epoch"] = float(epoch)
     networks = networks[np.isfinite(networks["first"]) & np.isfinite(networks["last"]) & (networks["layers"] > 0)]
     if epoch == 0:
-        networks = networks.drop_duplicates([*ARCHITECTURE, "depth", "seed"]).assign(optimizer="", learning_rate=0.0)
+        networks = networks.drop_duplicates([*UNTRAINED, "depth", "seed"]).assign(optimizer="", learning_rate=0.0)
     else:
         networks = networks.merge(best_learning_rates(frames.trials), on=[*CELL, "depth", "learning_rate"])
+        networks["architecture"] = networks["network"]
     networks["ln_growth"] = (networks["first"] - networks["last"]) * math.log(10)
     networks["ln_predicted"] = [
         _predict(trial, trial.layers) if epoch == 0 else math.nan for trial in networks.itertuples()

@@ -40,13 +40,16 @@ def average_profiles(frames: StudyFrames) -> pd.DataFrame:
     """Return mean log10 GSC(s → logits) by layer at the first and last epoch of the deepest trials that were measured.
 
     Columns: network, optimizer, dilution, depth, moment ("before training", "after training"), layer, log10_gsc.
+    After training, of each cell the best learning rate counts: rates that train nothing would hide what training did.
     Trials that diverged have no last epoch to compare and are left out of "after training".
     """
     measured = frames.trials[frames.trials["run_id"].isin(frames.layers["run_id"])]
     trials = measured[measured["depth"] == measured["depth"].max()]
+    best = best_learning_rates(frames.trials).assign(is_best=True)
+    trials = trials.merge(best, how="left", on=[*CELL, "depth", "learning_rate"])
     last_step = frames.layers.groupby("run_id")["step"].max().rename("last_step")
     profiles = frames.layers.merge(trials, on="run_id").merge(last_step, on="run_id")
-    trained = (profiles["step"] == profiles["last_step"]) & (profiles["step"] > 0)
+    trained = (profiles["step"] == profiles["last_step"]) & (profiles["step"] > 0) & profiles["is_best"].notna()
     profiles["moment"] = np.select(
         [profiles["step"] == 0, trained & (profiles["status"] == schema.STATUS_OK)],
         ["before training", "after training"],

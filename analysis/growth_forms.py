@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.tidy_frames import ARCHITECTURE, StudyFrames
+from analysis.tidy_frames import ARCHITECTURE, UNTRAINED, StudyFrames
 from analysis.uncertainty import t_interval
 
 FORMS = ("exponential", "power", "stretched")
@@ -52,7 +52,7 @@ def compare_growth_forms(frames: StudyFrames) -> FormComparisons:
     """Compare the forms before training, per architecture, at the greatest of the depths that have most seeds."""
     first = frames.layers[(frames.layers["epoch"] == 0) & (frames.layers["layer"] >= 1)]
     networks = frames.trials[frames.trials["run_id"].isin(first["run_id"]) & (frames.trials["depth"] >= 3)]
-    networks = networks.drop_duplicates([*ARCHITECTURE, "depth", "seed"])
+    networks = networks.drop_duplicates([*UNTRAINED, "depth", "seed"])
     rows = []
     for (name, *architecture), group in networks.groupby(["architecture", *ARCHITECTURE], sort=True):
         seeds = group.groupby("depth")["seed"].nunique()

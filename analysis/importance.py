@@ -118,7 +118,7 @@ def _share_variance(factors: pd.DataFrame, errors: pd.Series, left_out: list[str
     notes = []
     if np.isnan(shares.low).all():
         table = table[table["term"] != "seeds"]
-        notes.append("One seed: luck cannot be told from what parameters do, and there are no intervals.")
+        notes.append("One seed of each: luck cannot be told from what parameters do, and there are no intervals.")
     if left_out:
         notes.append(f"Left out, because trials are missing there: {', '.join(left_out)}.")
     table = table.sort_values("share", ascending=False, kind="stable", ignore_index=True)

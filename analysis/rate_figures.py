@@ -17,6 +17,7 @@ from analysis.figure_style import (
     styled,
     title_panel,
 )
+from analysis.tidy_frames import ARCHITECTURE
 
 MOMENTS = ("before training", "after training")
 MEASURED_COLOR, LAW_COLOR = CATEGORY_COLORS[0], CATEGORY_COLORS[1]
@@ -61,13 +62,20 @@ def plot_explosion_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Figure:
 @styled
 def plot_rates_over_epochs(rates: pd.DataFrame) -> Figure:
     """Explosion rate against epoch, with its interval; one line per dilution, a panel per network and optimizer."""
-    trained = rates[rates["optimizer"] != ""]
+    trained, untrained = rates[rates["optimizer"] != ""], rates[rates["optimizer"] == ""]
+    begun = untrained.drop(columns="optimizer").merge(
+        trained[["network", "optimizer", *ARCHITECTURE]].drop_duplicates(), on=ARCHITECTURE, suffixes=("_untrained", "")
+    )
+    # Its name before training says less: what only matters in training is not in it.
+    own = [set(row.network_untrained.split()) <= set(row.network.split()) for row in begun.itertuples()]
+    begun = begun[own]
+    rates = pd.concat([begun, trained], ignore_index=True)
     places, colors = list_places(trained), ordered_colors(rates["dilution"].unique())
     figure, panels = pair_panels(places)
     for panel, (network, optimizer) in zip(panels, places, strict=True):
         title_panel(panel, f"{network}, {optimizer}")
         panel.axhline(1, color="#777777", linewidth=1)
-        chosen = rates[(rates["network"] == network) & rates["optimizer"].isin([optimizer, ""])]
+        chosen = rates[(rates["network"] == network) & (rates["optimizer"] == optimizer)]
         for dilution, line in chosen.sort_values("epoch").groupby("dilution"):
             color = colors[dilution]
             panel.fill_between(line["epoch"], line["low"], line["high"], color=color, alpha=0.15, linewidth=0)

@@ -56,9 +56,10 @@ def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
 
 def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
     caption = (
-        f"GSC from each layer to the logits, in the deepest networks (depth {profiles['depth'].max():g}). A straight "
-        "line is an exponential explosion, and its slope the logarithm of the rate; a flat one is no explosion. After "
-        "training, a flatter line says that training itself took the explosion back."
+        f"GSC from each layer to the logits, in the deepest networks (depth {profiles['depth'].max():g}), after "
+        "training at the best learning rate. A straight line is an exponential explosion, and its slope the logarithm "
+        "of the rate; a flat one is no explosion. After training, a flatter line says that training itself took the "
+        "explosion back."
     )
     return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer, profiles))
 

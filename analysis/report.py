@@ -102,7 +102,8 @@ def describe_study(frames: StudyFrames) -> str:
     """Say in one line how many trials there are, how they ended, and on which data."""
     counts = frames.trials["status"].value_counts()
     endings = ", ".join(f"{counts.get(status, 0)} {status}" for status in STATUSES)
-    return f"{len(frames.trials)} trials ({endings}) on {frames.data}, checksum {frames.data_checksum}."
+    trials = "1 trial" if len(frames.trials) == 1 else f"{len(frames.trials)} trials"
+    return f"{trials} ({endings}) on {frames.data}, checksum {frames.data_checksum}."
 
 
 def describe_setting(frames: StudyFrames) -> list[str]:

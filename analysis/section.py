@@ -163,7 +163,9 @@ def write_number(value: float | None, digits: int = 3) -> str:
 
 
 def _fix(value: float | None, decimals: int) -> str:
-    return UNKNOWN if value is None or _is_missing(value) or math.isinf(value) else f"{value:.{decimals}f}"
+    if value is None or _is_missing(value) or math.isinf(value):
+        return UNKNOWN
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # which makes -0.00 a plain 0.00
 
 
 def _is_missing(value: Any) -> bool:

@@ -29,12 +29,35 @@ def say_how_deep(depths: TrainableDepths, epochs: str = "") -> str:
     path = "without skip paths (k = 0)" if least == 0 else f"with the least dilution that tells (k = {least:g})"
     fail = "fail" if depths.failure_error is None else f"fail (end above a training error of {depths.failure_error:.3g}"
     fail += "" if depths.failure_error is None else f"{epochs})"
+    theory = _compare_with_theory(plain)
     if len(plain) == 1:
-        return f"Half of the trainings of {_name(plain.iloc[0])} {path} {fail} {_describe_depth(plain.iloc[0])}."
+        only = plain.iloc[0]
+        return f"Half of the trainings of {_name(only)} {path} {fail} {_describe_depth(only)}{theory}."
     texts = plain.apply(_describe_depth, axis=1)
     if texts.nunique() == 1:
-        return f"Half of the trainings {path} {fail} {texts.iloc[0]} for all {len(plain)} networks and optimizers."
-    return f"Half of the trainings {path} {fail} {_list_depths(plain, texts)}."
+        who = _name_all(plain) if len(plain) == 2 else f"all {len(plain)} networks and optimizers"
+        return f"Half of the trainings {path} {fail} {texts.iloc[0]} for {who}{theory}."
+    return f"Half of the trainings {path} {fail} {_list_depths(plain, texts)}{theory}."
+
+
+def _compare_with_theory(plain: pd.DataFrame) -> str:
+    """Say on which side of the intervals of D50 the depth lies that theory allows, where both are known."""
+    known = plain.dropna(subset=["rule_depth"])
+    if known.empty:
+        return ""
+    # The end of the rule's interval that is nearer to D50; with one seed it has none.
+    deeper = (known["rule_depth_low"].fillna(known["rule_depth"]) > known["d50_high"]).sum()
+    shallower = (known["rule_depth_high"].fillna(known["rule_depth"]) < known["d50_low"]).sum()
+    least, most = (write_number(depth) for depth in (known["rule_depth"].min(), known["rule_depth"].max()))
+    allowed = f"the depth that theory allows, 16/ln χ, is {least}{f' to {most}' if most != least else ''}"
+    if not deeper and not shallower:
+        return f"; {allowed}, which is not contradicted"
+    sides = [(side, count) for side, count in (("deeper", deeper), ("shallower", shallower)) if count]
+    if len(known) == 1:
+        return f"; {allowed}, {sides[0][0]} than that interval"
+    return (
+        f"; {allowed}, {' and '.join(f'{side} than the interval in {count}' for side, count in sides)} of {len(known)}"
+    )
 
 
 def _list_depths(plain: pd.DataFrame, texts: pd.Series) -> str:
@@ -56,9 +79,10 @@ def _list_depths(plain: pd.DataFrame, texts: pd.Series) -> str:
 
 def say_what_stops(tradeoff: Tradeoff) -> str:
     """Say by how much ten times the GSC raises the odds of failure, and whether GSC suffices."""
-    rows = tradeoff.coefficients[tradeoff.coefficients["term"] == GSC].dropna(subset="coefficient")
+    rows_of_gsc = tradeoff.coefficients[tradeoff.coefficients["term"] == GSC]
+    rows = rows_of_gsc.dropna(subset="coefficient")
     if rows.empty:
-        return f"What stops training cannot be told: {_reason(tradeoff.note, tradeoff.coefficients)}."
+        return f"What stops training cannot be told: {_reason(tradeoff.note, rows_of_gsc)}."
     row = rows.iloc[0]
     factor = f"multiplies the odds of failure by {_write_odds(row['coefficient'])}"
     if not np.isnan([row["low"], row["high"]]).any():
@@ -156,6 +180,8 @@ def _describe_gain(row: Any, table: pd.DataFrame) -> str:
     if 0.0 not in own.index or row["best_dilution"] not in own.index:
         return ""
     before, after = _describe_depth(own.loc[0.0]), _describe_depth(own.loc[row["best_dilution"]])
+    if before == after:
+        return ""
     return f"; half of its trainings fail {after} with it, {before} without"
 
 
@@ -215,6 +241,6 @@ def _as_clause(sentence: str) -> str:
 
 
 def _reason(note: str, table: pd.DataFrame) -> str:
-    """Return why there is nothing: the table's own note, or that of its first row which has one."""
-    notes = [note, *(str(text) for text in table.get("note", pd.Series(dtype=str)) if text)]
+    """Return why there is nothing: the note of the first row that has one, or the table's own."""
+    notes = [*(str(text) for text in table.get("note", pd.Series(dtype=str)) if text), note]
     return next((text.rstrip(".") for text in notes if text), "the study holds too little for it")

@@ -16,6 +16,9 @@ UNFINISHED = "unfinished"
 ARCHITECTURE = ["normalization", "activation", "initialization", "gain", "width", "dilution"]
 """What the network is at every depth; with a depth and a seed it determines the initial weights."""
 
+UNTRAINED = [*ARCHITECTURE, "probe_size"]
+"""What measurements before training depend on, beside depth and seed: batch normalization makes GSC one of a batch."""
+
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
 ORIGIN_TAGS = (schema.TAG_CODE_REVISION, schema.TAG_DEVICE)
@@ -80,7 +83,7 @@ def make_frames(
     trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
     _check_trials(trials)
     trials["network"] = name_networks(trials, list(schema.PARAM_TYPES))
-    trials["architecture"] = name_networks(trials, ARCHITECTURE)
+    trials["architecture"] = name_networks(trials, UNTRAINED)
     first = epochs[epochs["epoch"] == 0].set_index("run_id")
     last = epochs.sort_values("epoch").groupby("run_id").tail(1).set_index("run_id")
     for column, metric in (

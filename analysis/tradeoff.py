@@ -194,7 +194,9 @@ def score_models(trials: pd.DataFrame) -> pd.DataFrame:
             ["model", "held_out", "note"]
         ].reindex(columns=SCORE_COLUMNS)
     rows = []
-    for model, covariates in MODELS.items():
+    for model, names in MODELS.items():
+        # What is not known of every trial could not be asked of the network left out.
+        covariates = tuple(name for name in names if np.isfinite(trials[name]).all())
         predicted = np.empty(len(trials))
         for network in networks:
             outside = (trials["network"] == network).to_numpy()

@@ -40,7 +40,11 @@ def make_tradeoff_section(findings: Findings) -> Section:
         if len(rows):
             tables.append(tabulate(findings))
     return Section(
-        "tradeoff", "What stops training, and the trade-off", [line for line in said if line], drawings, tables
+        "tradeoff",
+        "What stops training, and the trade-off",
+        list(dict.fromkeys(line for line in said if line)),
+        drawings,
+        tables,
     )
 
 

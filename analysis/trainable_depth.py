@@ -17,7 +17,7 @@ from analysis.best_learning_rates import CELL, Outcomes, choose_outcomes, descri
 from analysis.estimates import Estimate
 from analysis.explosion_rates import estimate_rate, measure_growth
 from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, profile_likelihoods
-from analysis.tidy_frames import ARCHITECTURE, StudyFrames
+from analysis.tidy_frames import UNTRAINED, StudyFrames
 from study.mean_field import predicted_trainable_depth
 
 DEPTH_COLUMNS = [
@@ -182,7 +182,7 @@ def resample_failures(
 
 def estimate_cell_rates(frames: StudyFrames) -> dict[tuple, Estimate]:
     """Return the explosion rate before training of every cell (network, optimizer, dilution) that has one."""
-    keys = [*ARCHITECTURE, "depth", "seed"]
+    keys = [*UNTRAINED, "depth", "seed"]
     growth = measure_growth(frames)[[*keys, "layers", "ln_growth"]]
     cells = frames.trials[list(dict.fromkeys([*CELL, *keys]))].drop_duplicates().merge(growth, on=keys)
     by_seed = cells.groupby([*CELL, "seed"])[["ln_growth", "layers"]].sum()
@@ -223,7 +223,7 @@ def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcom
     rule = predict_by_rule(rate)
     notes = [note for note in (fit.d50.note, rule.note) if note]
     if outcomes.note and not fit.d50.is_known:
-        notes.append(outcomes.note.rstrip("."))
+        notes.append(outcomes.note[0].lower() + outcomes.note[1:].rstrip("."))
     return {
         "depths": ", ".join(f"{depth:g}" for depth in sorted(chosen["depth"].unique())),
         "trials": len(chosen),

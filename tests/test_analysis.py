@@ -12,6 +12,7 @@ from analysis.explosion_rates import estimate_explosion_rates, measure_growth
 from analysis.fits import average_profiles, pair_error_with_gsc, tabulate_final_errors
 from analysis.report import describe_study
 from analysis.tidy_frames import make_frames
+from analysis.trainable_depth import estimate_cell_rates
 from analysis.uncertainty import t_interval
 from study import run_log_schema as schema
 from study.trial_config import TrialConfig
@@ -165,6 +166,17 @@ def test_profiles_are_of_the_deepest_trials_at_both_ends():
         assert chosen["log10_gsc"].iloc[0] == pytest.approx(8 * math.log10(1.2) * share)
 
 
+def test_profiles_after_training_are_of_the_best_learning_rate():
+    frames = simulate(grid(depths=[8], rates=[1e-3, 1e-2], seeds=[0, 1]))
+    worse = frames.trials["learning_rate"] == 1e-2
+    frames.trials.loc[worse, "final_train_error"] += 0.2
+    spoilt = frames.layers["run_id"].isin(frames.trials.loc[worse, "run_id"]) & (frames.layers["epoch"] > 0)
+    frames.layers.loc[spoilt, "log10_gsc"] -= 10
+    profiles = average_profiles(frames)
+    trained = profiles[profiles["moment"] == "after training"]
+    assert trained["log10_gsc"].iloc[0] == pytest.approx(8 * math.log10(1.2) / 3)
+
+
 def test_pairs_hold_one_row_per_measured_trial():
     frames = simulate(grid(seeds=[0, 1]), statuses=["ok", "failed", "diverged", "ok"])
     assert len(pair_error_with_gsc(frames)) == 3
@@ -207,6 +219,24 @@ def test_what_differs_is_told_apart_and_named():
     assert sorted(set(frames.trials["network"])) == ["none-relu width=100", "none-relu width=50"]
     assert tabulate_final_errors(frames)["seeds"].tolist() == [2, 2]
     assert estimate_explosion_rates(frames).table["network"].tolist() == ["none-relu width=100", "none-relu width=50"]
+
+
+def test_networks_measured_on_batches_of_different_sizes_are_told_apart():
+    """The explosion of batch normalization is one of a batch of so many images."""
+    trials = [
+        dataclasses.replace(trial, normalization="batch", probe_size=size)
+        for trial in grid(depths=[10, 20], seeds=[0, 1])
+        for size in (16, 128)
+    ]
+    frames = simulate(trials)
+    small = frames.trials.loc[frames.trials["probe_size"] == 16, "run_id"]
+    frames.layers.loc[frames.layers["run_id"].isin(small), "log10_gsc"] *= 2
+    table = estimate_explosion_rates(frames).table.sort_values("explosion_rate")
+    assert table["network"].tolist() == ["batch-relu probe_size=128", "batch-relu probe_size=16"]
+    assert table["explosion_rate"].tolist() == pytest.approx([1.2, 1.44])
+    assert table["mean_field"].is_monotonic_increasing
+    rates = estimate_cell_rates(frames)
+    assert [rates[(name, "adam", 0.0)].value for name in table["network"]] == pytest.approx([1.2, 1.44])
 
 
 def test_what_differs_between_optimizers_alone_is_not_named():

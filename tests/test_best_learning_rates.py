@@ -61,3 +61,17 @@ def test_one_seed_and_none():
     empty = choose_outcomes(make_empty(simulate_study(TRUTH)))
     assert empty.table.empty
     assert "none of 0 trials" in empty.note
+
+
+def test_where_nothing_learns_everything_fails():
+    """Half-way between chance and the luckiest of them would call some of them trained."""
+    study = simulate_study(Truth(trainable_depth=1.0))
+    study.trials["final_train_error"] -= 0.01 * study.trials["seed"] + 0.02
+    outcomes = choose_outcomes(study)
+    assert outcomes.failure_error == pytest.approx(0.81)
+    assert outcomes.table["failed"].all()
+    assert outcomes.note.startswith("No trial is better than chance by a tenth of it")
+    study.trials.loc[study.trials["depth"] == 4, "final_train_error"] = 0.75
+    outcomes = choose_outcomes(study)
+    assert (outcomes.failure_error, outcomes.note) == (pytest.approx(0.81), "")
+    assert not outcomes.table.loc[outcomes.table["depth"] == 4, "failed"].any()

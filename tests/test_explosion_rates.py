@@ -4,9 +4,11 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.explosion_rates import estimate_explosion_rates, estimate_rate, measure_growth
+from analysis.rate_figures import plot_rates_over_epochs
 from study.mean_field import squared_growth_by_layer
 from tests.simulated_studies import Truth, make_empty, rate_at, simulate_study
 
@@ -90,6 +92,27 @@ def test_after_training_the_best_learning_rate_counts():
     study.layers.loc[study.layers["run_id"].isin(worse) & (study.layers["epoch"] == 1), "log10_gsc"] *= 3
     table = estimate_explosion_rates(study, (1.0,)).table
     assert table["explosion_rate"].item() == pytest.approx(1.2)
+
+
+def test_networks_that_differ_in_training_alone_are_one_before_it_and_two_after_it():
+    study = simulate_study(Truth(epochs=(0.0, 1.0), depths=(10,)))
+    frames = {}
+    for decay, factor in ((0.0, 1.0), (0.1, 2.0)):
+        trials = study.trials.assign(weight_decay=decay, network=f"batch-relu weight_decay={decay:g}")
+        layers = study.layers.assign(run_id=study.layers["run_id"] + f" {decay}")
+        layers.loc[layers["epoch"] == 1, "log10_gsc"] *= factor
+        frames[decay] = trials.assign(run_id=trials["run_id"] + f" {decay}"), layers
+    trials, layers = (pd.concat(parts, ignore_index=True) for parts in zip(*frames.values(), strict=True))
+    table = estimate_explosion_rates(dataclasses.replace(study, trials=trials, layers=layers), None).table
+    assert table["network"].tolist() == ["batch-relu", "batch-relu weight_decay=0", "batch-relu weight_decay=0.1"]
+    assert table["explosion_rate"].tolist() == pytest.approx([1.2, 1.2, 1.44])
+    # One more network of the same architecture, measured on another batch, is not where these begin.
+    other = table.iloc[[0]].assign(network="batch-relu probe_size=16", explosion_rate=9.0)
+    drawn = plot_rates_over_epochs(pd.concat([table, other], ignore_index=True))
+    assert [panel.lines[-1].get_ydata().tolist() for panel in drawn.axes] == [
+        pytest.approx([1.2, 1.2]),
+        pytest.approx([1.2, 1.44]),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,12 @@ def test_the_report_says_what_was_done_with_every_trial(uri, tmp_path):
     assert "scipy " in page
 
 
+def test_nothing_is_said_twice(uri, tmp_path):
+    main(["report", "none-fails", "--tracking-uri", uri, "--output", str(tmp_path)])
+    paragraphs = re.findall(r"<p>(.*?)</p>", words_of(tmp_path / "none-fails" / "index.html"))
+    assert len(paragraphs) == len(set(paragraphs))
+
+
 def test_lost_tables_are_told(uri, tmp_path):
     main(["report", "tables-lost", "--tracking-uri", uri, "--output", str(tmp_path)])
     assert "The tables of 8 trials are lost" in words_of(tmp_path / "tables-lost" / "index.html")

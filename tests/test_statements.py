@@ -82,6 +82,38 @@ def test_networks_that_share_a_depth_are_named_together():
     assert said.endswith("at depth 48 (95% interval 40 to 60) for b with adam, the deepest of them.")
 
 
+@pytest.mark.parametrize(
+    ("rules", "ending"),
+    [
+        ([(42.0, 37.0, 49.0)], "16/ln χ, is 42, deeper than that interval."),
+        ([(42.0, 26.0, 99.0)], "16/ln χ, is 42, which is not contradicted."),
+        ([(42.0, NAN, NAN)], "16/ln χ, is 42, deeper than that interval."),
+        ([(12.0, 11.0, 14.0)], "16/ln χ, is 12, shallower than that interval."),
+        ([(NAN, NAN, NAN)], "(95% interval 15 to 27)."),
+        (
+            [(42.0, 37.0, 49.0), (12.0, 11.0, 14.0), (900.0, 100.0, NAN)],
+            "16/ln χ, is 12 to 900, deeper than the interval in 2 and shallower than the interval in 1 of 3.",
+        ),
+    ],
+)
+def test_trainable_depth_is_compared_with_theory(rules, ending):
+    depths = make_depths(*((name, 0.0, 20.0, 15.0, 27.0) for name, _ in zip("abc", rules, strict=False)))
+    columns = ["rule_depth", "rule_depth_low", "rule_depth_high"]
+    depths.table[columns] = rules
+    assert say_how_deep(depths).endswith(ending)
+
+
+def test_a_reason_is_that_of_what_is_missing():
+    unbounded = make_depths(("a", 0.0, NAN, NAN, NAN), note="One seed.")
+    unbounded.table["note"] = "0 of 3 trainings failed; one seed"
+    assert say_how_deep(unbounded).endswith("cannot be told: 0 of 3 trainings failed; one seed.")
+
+
+def test_a_depth_that_dilution_does_not_move_is_not_called_a_gain():
+    depths = make_depths(("a", 0.0, NAN, 90.0, NAN), ("a", 4.0, NAN, 90.0, NAN))
+    assert say_what_fixes(make_best(), depths).endswith("0.40 instead of 0.90 without.")
+
+
 def test_one_network_and_a_least_dilution_that_is_not_0():
     assert say_how_deep(make_depths(("a", 1.0, 20.0, 15.0, NAN))) == (
         "Half of the trainings of a with adam with the least dilution that tells (k = 1) fail (end above a training "
@@ -193,6 +225,12 @@ def test_cells_of_tables_are_never_nan():
     table = make_table("some", "Some", frame, cells)
     assert table.rows == [["1.50", "1.5", "≥ 1.0", "< 0.0001", "x"], ["–", "–", "≤ 2.0", "–", ""]]
     assert table.numeric == [True, True, True, True, False]
+
+
+def test_nothing_has_a_sign_of_its_own():
+    frame = pd.DataFrame({"a": [-0.001], "low": [-0.004], "high": [-0.1]})
+    table = make_table("some", "Some", frame, {"a": fixed("a", 2), "i": interval("low", "high", 2)})
+    assert table.rows == [["0.00", "0.00 to -0.10"]]
 
 
 def test_columns_that_hold_nothing_are_left_out():

@@ -13,6 +13,7 @@ from analysis.tradeoff import (
     add_covariates,
     find_critical_gsc,
     fit_tradeoff,
+    score_models,
     tabulate_critical,
 )
 from tests.simulated_studies import Truth, simulate_study
@@ -74,6 +75,18 @@ def test_scores_are_of_networks_that_were_left_out():
         p = (y[chosen & ~own].sum() + 0.5) / ((chosen & ~own).sum() + 1)
         loss.append(-np.log(np.where(y[chosen & own], p, 1 - p)).mean())
     assert scores["log_loss"].item() == pytest.approx(np.mean(loss))
+
+
+def test_what_is_not_known_of_the_network_left_out_is_not_asked_of_it():
+    study = simulate_study(TRUTH)
+    outcomes = choose_outcomes(study).table
+    trials = add_covariates(
+        outcomes.assign(pseudo_linearity=outcomes["pseudo_linearity"].where(outcomes["network"] != "batch-relu"))
+    )
+    scores = score_models(trials)
+    assert scores["log_loss"].notna().all()
+    by_model = scores.set_index(["model", "held_out"])["log_loss"]
+    assert by_model["GSC, depth and pseudo-linearity"].equals(by_model["GSC and depth"])
 
 
 def test_a_critical_gsc_is_not_extrapolated():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import special
 
+from analysis.depth_section import make_depth_section
+from analysis.findings import Findings
 from analysis.trainable_depth import (
     estimate_trainable_depths,
     fit_counts,
@@ -153,6 +155,15 @@ def test_odd_studies_have_no_number_without_a_reason():
     result = estimate_trainable_depths(make_empty(simulate_study(base)))
     assert result.table.empty
     assert "none of 0 trials" in result.note
+
+
+def test_a_cell_without_a_bound_holds_no_sentence():
+    study = simulate_study(Truth(seeds=1, depths=(4, 10), learning_rates=(1e-3, 1e-2)))
+    (table,) = [table for table in make_depth_section(Findings(study)).tables if table.name == "trainable_depth"]
+    assert "D50" not in table.headings
+    (note,) = (row[table.headings.index("note")] for row in table.rows)
+    assert "too few to bound D50" in note
+    assert note.endswith("; one seed: its learning rates are chosen on the runs that are judged, which flatters them")
 
 
 def test_all_diverged():
