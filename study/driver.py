@@ -188,9 +188,9 @@ def _train(
         progress = StudyProgress(packs, console, notice=lambda: sender.problem)
         observer = _Observer(packs, progress, sender, console)
         with progress:
-            return Ending(
-                sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
-            )
+            came_to_end = sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
+        sender.hurry()  # while Ray stops
+        return Ending(came_to_end)
     except (StorageError, sweep.SweepError) as error:
         return Ending(came_to_end=False, problem=str(error))
     finally:
