@@ -6,6 +6,7 @@ sweep over the packs that remain.
 """
 
 import dataclasses
+import gc
 import logging
 import os
 import secrets
@@ -149,7 +150,13 @@ def _torch_sees_a_gpu() -> bool:
 
 def disconnect() -> None:
     """Leave the cluster; stops a Ray that `connect` started."""
-    ray.shutdown()
+    # Ray ends the process when another thread, as the one that sends to MLflow, collects Ray's objects in this moment.
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:
