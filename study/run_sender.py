@@ -75,6 +75,8 @@ class RunSender:
         return sorted(self._unsent)
 
     def _run(self) -> None:
+        with contextlib.suppress(Exception):  # it is tried again, and told, as soon as there is something to send
+            self._open()  # now, while Ray starts
         closing = False
         while not closing:
             self._collect()
@@ -99,13 +101,17 @@ class RunSender:
                 self._unsent[wanted] = None
                 wanted = self._wanted.get(timeout=max(0.0, until - time.monotonic()))
 
+    def _open(self) -> None:
+        if self._log is None:
+            log = self._open_log()
+            self._earlier_runs = log.find_runs()
+            self._log = log
+
     def _attempt(self, trial_ids: Sequence[str]) -> None:
         self._is_reachable = True
         try:
-            if self._log is None and trial_ids:
-                log = self._open_log()
-                self._earlier_runs = log.find_runs()
-                self._log = log
+            if trial_ids:
+                self._open()
         except Exception as error:  # see below
             self._note_problem(trial_ids[0], error)
             self._is_reachable = False

@@ -160,3 +160,16 @@ def test_news_do_not_wait_for_ever(monkeypatch):
     with RunSender(lambda: log, URI) as sender:
         sender.send(["a"])
         wait_for(lambda: log.sent == ["a"])
+
+
+def test_the_store_is_opened_before_there_is_anything_to_send():
+    opened = []
+
+    def open_log():
+        opened.append(True)
+        return FakeLog()
+
+    with RunSender(open_log, URI) as sender:
+        wait_for(lambda: opened)
+        sender.send(["a"])
+    assert opened == [True]
