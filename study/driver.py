@@ -23,7 +23,7 @@ from study.pack_size import PackChoice
 from study.packing import CPU_PACK, Pack, make_packs
 from study.plan import print_plan
 from study.progress import StudyProgress
-from study.run_log import Connection, check_tracking, finished_trials
+from study.run_log import Connection, check_tracking, finished_trials, is_new_database
 from study.run_sender import RunSender
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
 from study.summary import make_summary_table
@@ -78,7 +78,7 @@ def _prepare(
     """Return the data set; raises ValueError for what is wrong with storage, tracking database, images or sizes."""
     if not options.dry_run:
         folder.create()
-    if not options.dry_run and not options.send_later:
+    if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
         with hold_file(folder.tracking_lock):
             try:
                 check_tracking(tracking_uri)
@@ -188,9 +188,9 @@ def _train(
         progress = StudyProgress(packs, console, notice=lambda: sender.problem)
         observer = _Observer(packs, progress, sender, console)
         with progress:
-            return Ending(
-                sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
-            )
+            came_to_end = sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
+        sender.hurry()  # while Ray stops
+        return Ending(came_to_end)
     except (StorageError, sweep.SweepError) as error:
         return Ending(came_to_end=False, problem=str(error))
     finally:

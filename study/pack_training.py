@@ -46,6 +46,11 @@ class PackNews:
     test_errors: Mapping[str, float]
     notices: Sequence[str] = ()
 
+    def followed_by(self, later: "PackNews") -> "PackNews":
+        """Return both in one."""
+        errors = {**self.test_errors, **later.test_errors}
+        return PackNews(later.share_done, errors, (*self.notices, *later.notices))
+
 
 class PackTraining:
     """Trains the trials of a pack that have not ended yet, telling `report` after every epoch."""

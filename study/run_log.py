@@ -33,6 +33,7 @@ from mlflow.exceptions import MlflowException
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
+from study.study_folder import hold_file
 from study.trial_config import one_line
 from study.trial_record import StudyFolder, check_same_data, read_lines, read_start, read_status
 from study.ui_view import VIEW_TAG, make_view_tag
@@ -72,6 +73,18 @@ def check_tracking(tracking_uri: str) -> None:
     if problem:
         reason = schema.without_secrets(problem[0], tracking_uri)
         raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
+
+
+def is_new_database(tracking_uri: str) -> bool:
+    """Say whether this is a file that can be written and holds nothing yet: no request can be wrong about it."""
+    path = schema.sqlite_path(tracking_uri)
+    if not tracking_uri.startswith("sqlite:///") or "?" in tracking_uri or not path.is_absolute():
+        return False
+    try:
+        with path.open("ab") as file:
+            return file.tell() == 0
+    except (OSError, ValueError):
+        return False
 
 
 def _check_server(tracking_uri: str, shown: str) -> None:
@@ -162,16 +175,19 @@ class RunLog:
 
 
 class Connection:
-    """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds."""
+    """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds.
+
+    A database that is new is left to `open`, too: making its tables takes seconds, in which Ray can start.
+    """
 
     def __init__(
         self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int, later: bool = False
     ) -> None:
         """Raises ValueError as RunLog does. With `later`, MLflow isn't asked, now or by `open`."""
         self.make = functools.partial(RunLog, tracking_uri, folder, data_tags, epochs)
-        self.later = later
+        self.later, self.tracking_uri, self.lock = later, tracking_uri, folder.tracking_lock
         self.run_log: RunLog | None = None
-        if not later:
+        if not later and not is_new_database(tracking_uri):
             with contextlib.suppress(*SERVER_FAILURES):
                 self.run_log = self.make()
 
@@ -179,7 +195,10 @@ class Connection:
         """Return the RunLog; raises whatever keeps it from being opened."""
         if self.later:
             raise ConnectionError("sending was put off with --send-later")
-        self.run_log = self.run_log or self.make()
+        if self.run_log is None:
+            with hold_file(self.lock):
+                check_tracking(self.tracking_uri)
+            self.run_log = self.make()
         return self.run_log
 
 

@@ -3,8 +3,10 @@
 A server that does not answer is tried again later; training never waits for it.
 """
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from study import run_log_schema as schema
@@ -13,6 +15,9 @@ from study.trial_config import one_line
 from study.trial_record import read_start
 
 RETRY_SECONDS = 5.0
+GATHER_SECONDS = 5.0
+"""News are gathered for so long before they are sent: a trial that has ended by then takes the fewest requests, and the
+thread of the driver that keeps the workers busy is disturbed less. Nothing is lost: the records are on the disk."""
 FAILURES_IN_A_ROW = 3
 """After so many, the server is taken to be down, and the rest waits; a single trial that fails holds up no other."""
 
@@ -28,10 +33,11 @@ class RunSender:
         self._log: RunLog | None = None
         self._sent: dict[str, str] = {}
         self._transmissions: dict[str, Transmission] = {}
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: there is a hurry
         self._unsent: dict[str, None] = {}  # an ordered set: what failed goes to its end
         self._problems: dict[str, str] = {}
         self._is_reachable = True
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="mlflow sender", daemon=True)
 
     def __enter__(self) -> "RunSender":
@@ -40,13 +46,18 @@ class RunSender:
 
     def __exit__(self, *_: object) -> None:
         """Send what is left, trying once more what failed."""
-        self._wanted.put(None)
+        self._closing = True
+        self.hurry()
         self._thread.join()
 
     def send(self, trial_ids: Sequence[str]) -> None:
         """Send what these trials' records hold by now, soon."""
         for trial_id in trial_ids:
             self._wanted.put(trial_id)
+
+    def hurry(self) -> None:
+        """Send now what was gathered: nothing more is to come soon."""
+        self._wanted.put(None)
 
     @property
     def problem(self) -> str | None:
@@ -64,9 +75,12 @@ class RunSender:
         return sorted(self._unsent)
 
     def _run(self) -> None:
+        with contextlib.suppress(Exception):  # it is tried again, and told, as soon as there is something to send
+            self._open()  # now, while Ray starts
         closing = False
         while not closing:
-            closing = self._collect()
+            self._collect()
+            closing = self._closing and self._wanted.empty()
             self._attempt(list(self._unsent))
         if self._is_reachable:
             for trial_id, transmission in self._transmissions.items():
@@ -78,27 +92,26 @@ class RunSender:
                     self._unsent[trial_id] = None
                     self._note_problem(trial_id, error)
 
-    def _collect(self) -> bool:
-        """Wait for something to send, then take all there is; return whether the end was asked for."""
-        closing = False
-        try:
+    def _collect(self) -> None:
+        """Wait for something to send, then gather what else comes, until there is a hurry."""
+        with contextlib.suppress(queue.Empty):
             wanted = self._wanted.get(timeout=RETRY_SECONDS if self._unsent else None)
-            while True:
-                if wanted is None:
-                    closing = True
-                else:
-                    self._unsent[wanted] = None
-                wanted = self._wanted.get_nowait()
-        except queue.Empty:
-            return closing
+            until = time.monotonic() + GATHER_SECONDS
+            while wanted is not None:
+                self._unsent[wanted] = None
+                wanted = self._wanted.get(timeout=max(0.0, until - time.monotonic()))
+
+    def _open(self) -> None:
+        if self._log is None:
+            log = self._open_log()
+            self._earlier_runs = log.find_runs()
+            self._log = log
 
     def _attempt(self, trial_ids: Sequence[str]) -> None:
         self._is_reachable = True
         try:
-            if self._log is None and trial_ids:
-                log = self._open_log()
-                self._earlier_runs = log.find_runs()
-                self._log = log
+            if trial_ids:
+                self._open()
         except Exception as error:  # see below
             self._note_problem(trial_ids[0], error)
             self._is_reachable = False

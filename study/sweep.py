@@ -6,6 +6,7 @@ sweep over the packs that remain.
 """
 
 import dataclasses
+import gc
 import logging
 import os
 import secrets
@@ -21,7 +22,9 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")  # nobody restores Tune's own state
 os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers that lack Tune's environment: never used
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray
@@ -32,6 +35,7 @@ from study import pack_size
 from study.datasets import Dataset
 from study.environment import describe_data
 from study.interruption import treat_sigterm_as_ctrl_c
+from study.pack_reports import PackReports
 from study.pack_size import PackChoice
 from study.pack_training import PackNews, PackTraining
 from study.packing import CPU_PACK, GPU_PACK, Pack
@@ -147,7 +151,13 @@ def _torch_sees_a_gpu() -> bool:
 
 def disconnect() -> None:
     """Leave the cluster; stops a Ray that `connect` started."""
-    ray.shutdown()
+    # Ray ends the process when another thread, as the one that sends to MLflow, collects Ray's objects in this moment.
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:
@@ -225,6 +235,9 @@ def _run_tune(
         ),
         {"CPU": 1, "GPU": 1 / choice.packs_per_gpu} if cluster.device == "cuda" else {"CPU": 1},
     )
+    if cluster.is_this_machine:
+        # Tune would ask for up to 200 placement groups at once, so that a cluster grows; this one does not.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.workers)
     # Tune's own state is of no use after this sweep, and in the folder of an earlier one it would be mixed with it.
     tune_folder = folder.path / "ray"
     shutil.rmtree(tune_folder, ignore_errors=True)
@@ -263,24 +276,29 @@ def train_on_worker(
     """Train one pack in a Ray worker, recording every epoch before reporting it."""
     prepare_processor()
 
-    def report(news: PackNews, storage_problem: str = "") -> None:
+    def report(news: PackNews, **more: Any) -> None:
         tune.report(
             {
                 "share_done": news.share_done,
                 "trial_ids": list(news.test_errors),
                 "test_errors": list(news.test_errors.values()),
                 "notices": list(news.notices),
-                "storage_problem": storage_problem,
+                "storage_problem": "",
+                **more,
             }
         )
 
     pack = manifest[config["pack_id"]]
-    training = PackTraining(pack, dataset, folder, device, report, sweep_id, checkpoint_seconds, pack_choice)
+    reports = PackReports(report)
+    training = PackTraining(pack, dataset, folder, device, reports.tell, sweep_id, checkpoint_seconds, pack_choice)
     try:
-        training.run()
+        with reports:
+            training.run()
     except StorageError as error:
         # Another worker could not write either: the driver is told, and stops all of them.
         report(PackNews(0.0, {}), storage_problem=str(error))
+    # With Tune's own word for the end, the driver goes on with the next pack at once, not after another report.
+    report(reports.unreported, done=True)
 
 
 class _ObserverCallback(tune.Callback):

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis import load_study
 from study import run_log_schema as schema
-from study.run_log import METRICS_PER_REQUEST, RunLog, check_tracking, is_complete
+from study.run_log import METRICS_PER_REQUEST, Connection, RunLog, check_tracking, is_complete, is_new_database
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
@@ -309,3 +309,30 @@ def test_a_database_that_never_answers_is_given_up(monkeypatch):
     with pytest.raises(ValueError, match=r"cannot be used \(no answer within seconds"):
         check_tracking("postgresql://host/db")
     never.set()
+
+
+def test_a_new_database_is_made_when_it_is_asked_for(tmp_path, folder):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert is_new_database(uri)
+    connection = Connection(uri, folder, DATA, epochs=1)
+    assert connection.run_log is None
+    assert is_new_database(uri)
+    assert connection.open().find_runs() == {}
+    assert not is_new_database(uri)
+    assert Connection(uri, folder, DATA, epochs=1).run_log is not None
+    with pytest.raises(ValueError, match="was run on synthetic"):
+        Connection(uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
+
+
+@pytest.mark.parametrize("kind", ["folder", "text", "missing folder", "relative", "options", "server", "memory"])
+def test_what_may_be_wrong_is_no_new_database(tmp_path, kind):
+    (tmp_path / "text").write_text("no database")
+    (tmp_path / "folder").mkdir()
+    uris = {
+        "missing folder": f"sqlite:///{tmp_path}/none/mlflow.db",
+        "relative": "sqlite:///mlflow.db",
+        "options": f"sqlite:///{tmp_path}/mlflow.db?mode=ro",
+        "server": "http://127.0.0.1:5000",
+        "memory": "sqlite:///:memory:",
+    }
+    assert not is_new_database(uris.get(kind, f"sqlite:///{tmp_path / kind}"))

@@ -46,6 +46,7 @@ class FakeTransmission:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(run_sender, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(run_sender, "GATHER_SECONDS", 0.01)
 
 
 def wait_for(condition):
@@ -140,3 +141,35 @@ def test_a_server_that_stays_down_is_told():
         sender.send(["a", "b"])
     assert sender.unsent == ["a", "b"]
     assert sender.problem == "ConnectionError: refused"
+
+
+def test_news_are_gathered_until_there_is_a_hurry(monkeypatch):
+    monkeypatch.setattr(run_sender, "GATHER_SECONDS", 60.0)
+    log = FakeLog()
+    with RunSender(lambda: log, URI) as sender:
+        for trial_id in "abab":
+            sender.send([trial_id])
+        sender.hurry()
+        wait_for(lambda: log.sent == ["a", "b"])
+        sender.send(["c"])
+    assert log.sent == ["a", "b", "c"]  # the end is a hurry, too
+
+
+def test_news_do_not_wait_for_ever(monkeypatch):
+    log = FakeLog()
+    with RunSender(lambda: log, URI) as sender:
+        sender.send(["a"])
+        wait_for(lambda: log.sent == ["a"])
+
+
+def test_the_store_is_opened_before_there_is_anything_to_send():
+    opened = []
+
+    def open_log():
+        opened.append(True)
+        return FakeLog()
+
+    with RunSender(open_log, URI) as sender:
+        wait_for(lambda: opened)
+        sender.send(["a"])
+    assert opened == [True]

@@ -1,5 +1,6 @@
 """Connecting to Ray: which device a study gets, and what is refused."""
 
+import gc
 import signal
 from types import SimpleNamespace
 
@@ -87,3 +88,11 @@ def test_auto_without_a_cluster(fake_ray, monkeypatch):
         ValueError, match=r"no Ray cluster at 'auto' \(Could not find any running Ray instance.\); start"
     ):
         sweep.connect("auto", "cpu")
+
+
+def test_no_thread_collects_rays_objects_while_it_stops(fake_ray, monkeypatch):
+    enabled = []
+    monkeypatch.setattr(sweep.ray, "shutdown", lambda: enabled.append(gc.isenabled()))
+    sweep.disconnect()
+    assert enabled == [False]
+    assert gc.isenabled()
