@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-DATA = "synthetic:20000"
+DATA = "synthetic:50000"
 SPACE = '''
 from search_spaces.axes import grid
 
