@@ -27,7 +27,8 @@ def study():
     return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=150, {SMALL})
 
 def study_of_minutes():
-    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=600, {SMALL})
+    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=1000, width=8, batch_size=2, probe_size=16,
+                probe_vectors=2)
 
 def short():
     return grid(depth=[3, 20], seed=[0, 1], epochs=40, {SMALL})
