@@ -170,6 +170,8 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
             doubt = f"k = 0 is excluded as the best in no more of them ({len(helped)}) than chance would do"
         return f"That dilution fixes it is not shown here: {effect}, but {doubt}."
     count = f" (k = 0 is excluded as the best in {len(helped)} of them)" if len(deepest) > 1 else ""
+    if depths.failure_error is not None and row["error_without"] <= depths.failure_error:
+        return f"Dilution lowers errors, but there is no failing that it could fix: {effect}{count}."
     return f"Dilution fixes it: {effect}{count}{_describe_gain(row, depths.table)}."
 
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import socket
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from study.checkpoint import read_epoch
 from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
 from study.environment import describe_data
 from study.ledgers import note_planned, note_sent
+from study.native_library import load_library
 from study.pack_size import PackChoice
 from study.packing import CPU_PACK, Pack, make_packs
 from study.plan import print_plan
@@ -178,6 +180,8 @@ def _train(
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
     cluster = sweep.connect(options.address, options.device)
     try:
+        if cluster.is_this_machine and cluster.device == "cpu":
+            _tell_whether_kernels_are_compiled(console)
         if options.max_pack is None:
             choice = sweep.choose_pack_size(trials, dataset, cluster)
             console.print(f"Packs of at most {choice.size} ({choice.reason}).", highlight=False)
@@ -195,6 +199,15 @@ def _train(
         return Ending(came_to_end=False, problem=str(error))
     finally:
         sweep.disconnect()
+
+
+def _tell_whether_kernels_are_compiled(console: Console) -> None:
+    """Print, once, why training is slow here; what workers warn of is seen by nobody."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_library()
+    for warning in caught:
+        console.print(f"Slow: {warning.message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def keep_ray_on_loopback() -> None:

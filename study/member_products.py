@@ -32,13 +32,17 @@ def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None 
     by_onednn = multiplies_with_onednn(x.dtype) and batch * fan_in * fan_out > ONEDNN_LEAST
     if x.device.type != "cpu" or _can_be_one_batch(batch, fan_in, fan_out, x.dtype, by_onednn):
         return torch.bmm(x, w, out=out)
-    out = x.new_empty(members, batch, fan_out) if out is None else out
-    for x_e, w_e, out_e in zip(x.unbind(), w.unbind(), out.unbind(), strict=True):
-        if by_onednn:
-            torch.mm(x_e, w_e, out=out_e)
-        else:
-            out_e.copy_(torch.mm(x_e.clone(), w_e.clone()))
+    if out is None:
+        return torch.stack(
+            [_multiply_one(x_e, w_e, by_onednn) for x_e, w_e in zip(x.unbind(), w.unbind(), strict=True)]
+        )
+    for member in range(members):
+        out[member] = _multiply_one(x[member], w[member], by_onednn)
     return out
+
+
+def _multiply_one(x: torch.Tensor, w: torch.Tensor, by_onednn: bool) -> torch.Tensor:
+    return torch.mm(x, w) if by_onednn else torch.mm(x.clone(), w.clone())
 
 
 def _can_be_one_batch(batch: int, fan_in: int, fan_out: int, dtype: torch.dtype, by_onednn: bool) -> bool:

@@ -54,7 +54,6 @@ V select(const V& where_false, const V& where_true, const V& mask) {
 
 struct Relu {
   template <typename V> static V value(const V& z) { return at::vec::clamp_min(z, V(0)); }
-  template <typename V> static V slope(const V& z, const V&) { return select(V(0), V(1), z > V(0)); }
 };
 
 struct LeakyRelu {
@@ -126,6 +125,15 @@ struct Identity {
   template <typename V> static V slope(const V&, const V&) { return V(1); }
 };
 
+// g · φ'(z)
+template <typename Phi, typename V>
+V pull_through(const V& z, const V& value, const V& g) {
+  if constexpr (std::is_same_v<Phi, Relu>)
+    return select(g, V(0), z <= V(0));  // no product: where a unit is off, an infinite g is stopped, too
+  else
+    return Phi::slope(z, value) * g;
+}
+
 // ---- activations: rows of one example's units
 
 template <typename S>
@@ -149,7 +157,7 @@ void go_backward(const S* n, S scale, const S* g_a, S* g, S* a, int64_t units) {
   for (int64_t i = 0; i < units; i += V::size()) {
     const int64_t count = std::min<int64_t>(V::size(), units - i);
     const V z = V::loadu(n + i, count), value = Phi::value(z);
-    (Phi::slope(z, value) * (V(scale) * V::loadu(g_a + i, count))).store(g + i, count);
+    pull_through<Phi>(z, value, V(scale) * V::loadu(g_a + i, count)).store(g + i, count);
     (V(scale) * value).store(a + i, count);
   }
 }
@@ -405,14 +413,15 @@ void copy_short(const S* p, int64_t count, P* short_p) {
 
 template <typename S, typename G, typename P>
 void step_of_adam(int64_t layers, int64_t members, int64_t count, S* p, const G* g, S* m, S* s, const S* rate,
-                  const S* weight_decay, S root_correction, S beta_1, S beta_2, S epsilon, P* short_p) {
+                  const S* weight_decay, S root_correction, double beta_1, double beta_2, S epsilon, P* short_p) {
+  const S new_1 = static_cast<S>(1 - beta_1), old_2 = static_cast<S>(beta_2), new_2 = static_cast<S>(1 - beta_2);
   for (int64_t l = 0; l < layers; ++l)
     for (int64_t e = 0; e < members; ++e, p += count, g += count, m += count, s += count) {
 #pragma GCC ivdep
       for (int64_t i = 0; i < count; ++i) {
         const S gradient = widen(g[i]) + weight_decay[e] * p[i];
-        m[i] += (gradient - m[i]) * (1 - beta_1);
-        s[i] = s[i] * beta_2 + gradient * gradient * (1 - beta_2);
+        m[i] += (gradient - m[i]) * new_1;
+        s[i] = s[i] * old_2 + gradient * gradient * new_2;
         p[i] -= rate[e] * m[i] / (std::sqrt(s[i]) * root_correction + epsilon);
       }
       if (short_p) copy_short(p, count, short_p + (l * members + e) * count);

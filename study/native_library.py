@@ -34,21 +34,17 @@ CONSTANTS = {
     "SELU_ALPHA": SELU_ALPHA,
 }
 TYPE_NAMES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
-COMPILE_SECONDS = 300
+COMPILE_SECONDS = 120
 
 
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
     """Return the library, compiled if need be; None, with a warning that says why, where that does not work."""
     try:
-        path = _compiled()
-        try:
-            return ctypes.CDLL(str(path))
-        except OSError:  # cut off, say, by a full disk
-            path.unlink(missing_ok=True)
-            return ctypes.CDLL(str(_compiled()))
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, "stderr", "") or str(error)).strip().partition("\n")[0]
+        return ctypes.CDLL(str(_compiled()))
+    except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        told = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        reason = (told or str(error)).strip().partition("\n")[0]
         warnings.warn(f"kernels are not compiled and run two to four times slower ({reason})", stacklevel=2)
         return None
 
@@ -91,20 +87,30 @@ def address(tensor: torch.Tensor | None) -> int | None:
 
 
 def _compiled() -> Path:
-    """Return the library's file. Raises OSError, ValueError or SubprocessError when there can be none."""
+    """Return the library's file. Raises OSError, ValueError, RuntimeError or SubprocessError when there can be none."""
     compiler = _find_compiler()
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
     ingredients = (SOURCE.read_text(), command, _compiler_version(compiler), torch.__version__, _processor_features())
-    path = cache_folder() / f"native_{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_is_ours(path.parent)
-    if not path.exists():
+    folder = cache_folder() / "native"
+    path = folder / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_is_ours(folder)
+    if not _is_whole(path):
         from filelock import FileLock
 
-        with FileLock(path.with_suffix(".lock")):  # else every worker of a new machine compiles it
-            if not path.exists():
+        # Else every worker of a new machine compiles it; one that waits too long does without.
+        with FileLock(path.with_suffix(".lock"), timeout=COMPILE_SECONDS):
+            if not _is_whole(path):
                 _compile(command, path)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Say whether the library is what was compiled: loading one that was cut off would end the process."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == path.with_suffix(".sha256").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _check_is_ours(folder: Path) -> None:
@@ -126,13 +132,15 @@ def _compile(command: list[str], path: Path) -> None:
             text=True,
             timeout=COMPILE_SECONDS,
         )
+        path.with_suffix(".sha256").write_text(hashlib.sha256(draft.read_bytes()).hexdigest())
         draft.replace(path)
 
 
 def _find_compiler() -> str:
-    compiler = shutil.which(os.environ.get("CXX", "clang++" if platform.system() == "Darwin" else "g++"))
+    name = os.environ.get("CXX") or ("clang++" if platform.system() == "Darwin" else "g++")
+    compiler = shutil.which(name)
     if compiler is None:
-        raise ValueError("there is no C++ compiler")
+        raise ValueError(f"no C++ compiler: {name} is not found; install it, or name another in CXX")
     return compiler
 
 

@@ -188,7 +188,8 @@ class Connection:
         self.later, self.tracking_uri, self.lock = later, tracking_uri, folder.tracking_lock
         self.run_log: RunLog | None = None
         if not later and not is_new_database(tracking_uri):
-            with contextlib.suppress(*SERVER_FAILURES):
+            # Another study's driver may be making the tables.
+            with contextlib.suppress(*SERVER_FAILURES), hold_file(self.lock):
                 self.run_log = self.make()
 
     def open(self) -> RunLog:

@@ -7,6 +7,7 @@ from study import native_library
 from study.backpropagation import Backpropagation
 from study.kernels import compile_kernel, make_block_kernels
 from study.network import PackedNetwork
+from study.optimizers import PackedOptimizer
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, NORMALIZATIONS, PRECISIONS
 
@@ -69,6 +70,32 @@ def test_a_compiled_member_is_bitwise_the_same_in_every_pack(make_trial, small_d
         alone = final_bytes([trial], small_dataset, trial.trial_id)
         for size in (2, 3, 16):
             assert final_bytes(trials[:size], small_dataset, trial.trial_id) == alone, (precision, size)
+
+
+@needs_compiler
+def test_a_relu_that_is_off_stops_an_infinite_gradient():
+    for compiled in (False, True):
+        shape, one = (1, 2, 3), torch.ones(1, 1, 1)
+        n, g_a = torch.full(shape, -2.0), torch.full(shape, float("inf"))
+        g, a, bias = (torch.full(size, 7.0) for size in (shape, shape, (1, 1, 3)))
+        make_block_kernels("relu", "none", compiled).pull_back(g_a, n, one, one, None, one, one, g, None, a, bias)
+        assert g.eq(0).all(), compiled
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_compiled_step_is_that_of_torch(make_trial, optimizer):
+    trial = make_trial(optimizer=optimizer, learning_rate=1e-3, weight_decay=0.01)
+    results = []
+    for compiled in (False, True):
+        network = PackedNetwork([trial], INPUTS, CLASSES)
+        generator = make_generator(0, "test")
+        step = PackedOptimizer([trial], network.stacked, total_steps=3, compiled=compiled)
+        for _ in range(3):
+            step.step([0.01 * torch.randn(stacked.shape, generator=generator) for stacked in network.stacked])
+        results.append([*network.stacked, *(moment for moments in step.moments for moment in moments)])
+    for eager, native in zip(*results, strict=True):
+        torch.testing.assert_close(native, eager, rtol=1e-6, atol=1e-7)
 
 
 def double_into(x, out):

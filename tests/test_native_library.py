@@ -15,7 +15,7 @@ def fresh(tmp_path, monkeypatch):
     """A machine that has compiled nothing yet; the library of this process is put back afterwards."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(native_library, "load_library", load_library.__wrapped__)
-    return tmp_path / "cache" / "depth-trainability" / "kernels"
+    return tmp_path / "cache" / "depth-trainability" / "kernels" / "native"
 
 
 @needs_compiler
@@ -23,9 +23,10 @@ def test_it_is_compiled_once_and_again_when_it_is_damaged(fresh):
     path = native_library._compiled()
     made = path.stat().st_mtime_ns
     assert native_library._compiled().stat().st_mtime_ns == made
-    path.write_bytes(b"cut off")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:60_000])  # loading it would end the process
     assert native_library.load_library() is not None
-    assert path.stat().st_size > 10_000
+    assert path.stat().st_size == len(whole)
 
 
 @needs_compiler
@@ -38,12 +39,31 @@ def test_its_file_belongs_to_what_it_was_made_from(fresh, monkeypatch):
 
 @pytest.mark.parametrize(
     ("compiler", "reason"),
-    [("not-there", "there is no C\\+\\+ compiler"), ("false", "not compiled"), ("true", "not compiled")],
+    [("not-there", "no C\\+\\+ compiler: not-there"), ("false", "not compiled"), ("true", "not compiled")],
 )
 def test_without_a_compiler_that_works_a_warning_says_so(fresh, monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
     native_library._compiler_version.cache_clear()
     with pytest.warns(UserWarning, match=reason):
+        assert native_library.load_library() is None
+
+
+def test_a_compiler_that_talks_and_hangs_is_given_up(fresh, monkeypatch, tmp_path):
+    slow = tmp_path / "g++"
+    slow.write_text("#!/bin/sh\n[ $1 = -dumpfullversion ] && exit\necho wait >&2\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("CXX", str(slow))
+    monkeypatch.setattr(native_library, "COMPILE_SECONDS", 0.5)
+    with pytest.warns(UserWarning, match="timed out after"):
+        assert native_library.load_library() is None
+
+
+def test_without_a_home_a_warning_says_so(fresh, monkeypatch):
+    def fail():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(native_library, "cache_folder", fail)
+    with pytest.warns(UserWarning, match="home directory|no C\\+\\+ compiler"):
         assert native_library.load_library() is None
 
 

@@ -194,9 +194,13 @@ def wait_for(condition, seconds=120):
         time.sleep(0.1)
 
 
-def recorded_kinds(folder, name):
+def recorded_lines(folder, name):
     paths = (folder / "studies" / name / "trials").glob("*.jsonl")
-    return collections.Counter(line["kind"] for path in paths for line, _ in read_lines(path))
+    return [line for path in paths for line, _ in read_lines(path)]
+
+
+def recorded_kinds(folder, name):
+    return collections.Counter(line["kind"] for line in recorded_lines(folder, name))
 
 
 def numbers(folder, name):
@@ -210,13 +214,19 @@ def numbers(folder, name):
 
 
 def interrupt(folder, name, after_epochs, stop):
-    """Start the long study, stop it by calling `stop` with its process after some epochs."""
+    """Start the long study, stop it by calling `stop` with its process after some epochs of its own."""
+    earlier = {line["attempt"] for line in recorded_lines(folder, name)}
+
+    def epochs():
+        lines = recorded_lines(folder, name)
+        return sum(line["kind"] == "epoch" and line["attempt"] not in earlier for line in lines)
+
     options = ("run", "spaces.py:long", "--data", "synthetic:200", "--max-pack", "2", "--name", name)
     started = subprocess.Popen(
         command(folder, "study", *options), cwd=folder, env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: recorded_kinds(folder, name)["epoch"] > after_epochs)
+    wait_for(lambda: epochs() > after_epochs)
     stop(started)
     output, errors = started.communicate(timeout=60)
     assert started.returncode == 130, output + errors
@@ -227,7 +237,7 @@ def interrupt(folder, name, after_epochs, stop):
 def test_ctrl_c_and_the_same_command_again(folder):
     interrupt(folder, "long", 20, lambda driver: os.killpg(driver.pid, signal.SIGINT))  # as a terminal does
     assert recorded_kinds(folder, "long")["end"] < 6
-    interrupt(folder, "long", 40, lambda driver: driver.terminate())  # as a batch system does
+    interrupt(folder, "long", 20, lambda driver: driver.terminate())  # as a batch system does
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(folder, "long")}
     study(folder, "long", "--max-pack", "2")
     runs = runs_of(folder, "long")

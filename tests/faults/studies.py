@@ -23,18 +23,19 @@ SMALL = "width=8, batch_size=32, probe_size=16, probe_vectors=2"
 SPACES = f"""
 from search_spaces.axes import grid
 
+slow = dict(width=8, batch_size=2, probe_size=16, probe_vectors=2)  # many steps, so that there is time for faults
+
 def study():
-    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=150, {SMALL})
+    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=150, **slow)
 
 def study_of_minutes():
-    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=1000, width=8, batch_size=2, probe_size=16,
-                probe_vectors=2)
+    return grid(depth=[3, 8], dilution=[0, 1], seed=[0, 1], epochs=1000, **slow)
 
 def short():
     return grid(depth=[3, 20], seed=[0, 1], epochs=40, {SMALL})
 
 def long():
-    return grid(depth=40, seed=[0, 1, 2, 3], epochs=700, {SMALL})
+    return grid(depth=40, seed=[0, 1, 2, 3], epochs=700, **slow)
 
 def many():
     return grid(depth=3, width=4, seed=list(range(200)), epochs=50, batch_size=64, probe_size=16, probe_vectors=2)
