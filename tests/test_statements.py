@@ -188,6 +188,14 @@ def test_only_what_is_in_the_fit_is_held_equal():
     assert "before training, at equal depth, multiplies" in say_what_stops(both)
 
 
+def test_where_nothing_fails_dilution_fixes_nothing():
+    depths = dataclasses.replace(make_depths(("z", 0.0, 20.0, 15.0, 27.0)), failure_error=0.95)
+    said = say_what_fixes(make_best("a"), depths)
+    assert said.startswith(
+        "Dilution lowers errors, but there is no failing that it could fix: at depth 50, a with adam"
+    )
+
+
 def test_one_network_of_many_that_dilution_seems_to_help_is_what_chance_would_do():
     nothing = [make_best(name, kept="0, 4", without=0.5) for name in "bcdefgh"]
     nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
