@@ -54,8 +54,8 @@ def take_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
 
 
 def step_of_adam(
-    p: T, g: T, m: T, s: T, rate: T, weight_decay: T, root_correction: T, betas: tuple[float, float], epsilon: float,
-    short: T | None,
+    p: T, g: T, m: T, s: T, rate: T, weight_decay: T, momentum: T, root_correction: T, short: T | None,
+    *, betas: tuple[float, float], epsilon: float,
 ) -> None:  # fmt: skip
     """Update p, m, s [L, E, n] and a copy of p."""
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
@@ -64,7 +64,7 @@ def step_of_adam(
     function(*p.shape, *numbers, *betas, epsilon, address(short))
 
 
-def step_of_sgd(p: T, g: T, b: T, rate: T, weight_decay: T, momentum: T, short: T | None) -> None:
+def step_of_sgd(p: T, g: T, b: T, rate: T, weight_decay: T, momentum: T, root_correction: T, short: T | None) -> None:
     """Update p, b [L, E, n] and a copy of p."""
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
     function = find_function("step_of_sgd", types, "iii" + 7 * "p")

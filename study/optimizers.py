@@ -165,7 +165,9 @@ def make_step_kernel(optimizer: str, compiled: bool, device_type: str = "cpu") -
         return compile_kernel(kernel)
     if load_library() is None:
         return kernel
-    return _native_step_of_adam if optimizer == "adam" else _native_step_of_sgd
+    if optimizer == "adam":
+        return functools.partial(native_kernels.step_of_adam, betas=(BETA_1, BETA_2), epsilon=ADAM_EPSILON)
+    return native_kernels.step_of_sgd
 
 
 def step_of_adam(
@@ -203,34 +205,6 @@ def step_of_sgd(
     p.sub_(rate * b)
     if short is not None:
         short.copy_(p)
-
-
-def _native_step_of_adam(
-    p: torch.Tensor,
-    g: torch.Tensor,
-    m: torch.Tensor,
-    s: torch.Tensor,
-    rate: torch.Tensor,
-    weight_decay: torch.Tensor,
-    momentum: torch.Tensor,
-    root_correction: torch.Tensor,
-    short: torch.Tensor | None,
-) -> None:
-    betas = BETA_1, BETA_2
-    native_kernels.step_of_adam(p, g, m, s, rate, weight_decay, root_correction, betas, ADAM_EPSILON, short)
-
-
-def _native_step_of_sgd(
-    p: torch.Tensor,
-    g: torch.Tensor,
-    b: torch.Tensor,
-    rate: torch.Tensor,
-    weight_decay: torch.Tensor,
-    momentum: torch.Tensor,
-    root_correction: torch.Tensor,
-    short: torch.Tensor | None,
-) -> None:
-    native_kernels.step_of_sgd(p, g, b, rate, weight_decay, momentum, short)
 
 
 def schedule_factor(schedule: str, progress: float) -> float:
