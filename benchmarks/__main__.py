@@ -42,7 +42,7 @@ def main() -> None:
         "throughput": lambda: [
             _tell(time_contender(contender, epochs, options.data)) for contender in list_contenders(device, packs)
         ],
-        "overhead": lambda: _tell(measure_overhead(10 if options.quick else 300, 1.0)),
+        "overhead": lambda: [_tell(row) for row in measure_overhead(10 if options.quick else 300, 1.0)],
     }
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"

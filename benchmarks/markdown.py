@@ -49,11 +49,12 @@ def _step_table(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def _overhead_lines(row: dict[str, Any]) -> list[str]:
-    return [
-        "## What Ray, MLflow and the records add",
-        "",
-        f"{row['trials']} trials of {row['bare_seconds_per_trial']:.2f} s, each in a pack of its own: "
-        f"{row['study_seconds']:.1f} s as a study, {row['bare_seconds']:.1f} s bare, {row['overhead']:+.1%}.",
-        "",
-    ]
+def _overhead_lines(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["## What Ray, MLflow and the records add", ""]
+    lines += ["| trials | E | seconds each, bare | whole study, s | bare, s | added |", "|---" * 6 + "|"]
+    for row in rows:
+        lines.append(
+            f"| {row['trials']} | {row['pack']} | {row['bare_seconds_per_trial']:.2f} | {row['study_seconds']:.1f} | "
+            f"{row['bare_seconds']:.1f} | {row['overhead']:+.1%} |"
+        )
+    return [*lines, ""]

@@ -1,7 +1,8 @@
-"""What Ray, MLflow and the records add to training: a whole study beside the same trials trained bare.
+"""What Ray, MLflow and the records add to training: a whole study beside the same packs trained bare.
 
-Each trial has a pack, and so a Ray trial, of its own, which is the dearest case. The ideal is the time that the same
-trainings take, split evenly over processes without Ray, records and MLflow, once these have started.
+The ideal is the time that the same packs take, split evenly over processes without Ray, records and MLflow, once these
+have started. Measured twice: with packs as the study makes them, and with a pack, and so a Ray trial, for each trial,
+which is the dearest case.
 """
 
 import itertools
@@ -13,79 +14,91 @@ import time
 from pathlib import Path
 from typing import Any
 
+from study.packing import CPU_PACK
+
 DATA = "synthetic:50000"
-SPACE = '''
+FIELDS = "depth=10, normalization='batch', epochs=2, train_size={train_size}, test_size=1000"
+SPACE = f'''
 from search_spaces.axes import grid
 
 def short():
-    """Trials of a tiny network, {trials} of them, each in a pack of its own."""
-    return grid(depth=4, width=16, epochs=2, batch_size=32, train_size={train_size}, test_size=64, probe_size=16,
-                seed=list(range({trials})))
+    """Short trials of a usual network."""
+    return grid({FIELDS}, seed=list(range({{trials}})))
 '''
 
 
-def measure_overhead(trials: int, seconds_each: float) -> dict[str, Any]:
-    """Run a study of short trials, one per pack, and return how much longer it took than its training."""
+def measure_overhead(trials: int, seconds_each: float) -> list[dict[str, Any]]:
+    """Run a study of short trials, in packs of the default size and of one; return how much longer each took."""
+    return [_measure_in_packs(trials, seconds_each, pack) for pack in (CPU_PACK, 1)]
+
+
+def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, Any]:
+    train_size = _size_that_takes(seconds_each, pack)
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "space.py"
-        train_size = _size_that_takes(seconds_each)
-        space.write_text(SPACE.format(trials=trials, train_size=train_size))
+        space.write_text(SPACE.format(train_size=train_size, trials=trials))
         command = [sys.executable, "-m", "study", "run", f"{space}:short", "--data", DATA]
-        command += ["--max-pack", "1", "--device", "cpu", "--storage", str(Path(folder) / "studies")]
+        command += ["--max-pack", str(pack), "--device", "cpu", "--storage", str(Path(folder) / "studies")]
+        bare = [_seconds_bare(trials, train_size, pack)]
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds = time.perf_counter() - started
-        training = _seconds_bare(trials, train_size)
-    cores = os.cpu_count() or 1
+        bare.append(_seconds_bare(trials, train_size, pack))  # before and after: a shared machine's speed drifts
+    cores, ideal = os.cpu_count() or 1, sum(bare) / len(bare)
     return {
         "trials": trials,
+        "pack": pack,
         "train_size": train_size,
         "study_seconds": seconds,
-        "bare_seconds": training,
-        "bare_seconds_per_trial": training * cores / trials,
-        "overhead": seconds / training - 1,
+        "bare_seconds": ideal,
+        "bare_seconds_first_and_last": bare,
+        "bare_seconds_per_trial": ideal * cores / trials,
+        "overhead": seconds / ideal - 1,
     }
 
 
-BARE = """
+BARE = f"""
 import sys
 import time
 from pathlib import Path
 from study.datasets import load_dataset
+from study.packing import make_packs
 from study.processor import prepare_processor
 from study.train_loop import train_pack
 from study.trial_config import TrialConfig
+first, stop, train_size, pack = map(int, sys.argv[1:5])
 prepare_processor()
-dataset = load_dataset(sys.argv[4], Path("data"))
+dataset = load_dataset(sys.argv[5], Path("data"))
 
-def train(seed, train_size):
-    trial = TrialConfig(depth=4, width=16, epochs=2, batch_size=32, train_size=train_size, test_size=64,
-                        probe_size=16, seed=seed)
-    for _ in train_pack([trial], dataset):
-        pass
+def train(seeds, train_size):
+    trials = [TrialConfig({FIELDS.format(train_size="train_size")}, seed=seed) for seed in seeds]
+    for packed in make_packs(trials, pack):
+        for _ in train_pack(packed.trials, dataset):
+            pass
 
-train(0, 64)  # what a process does once
+train([0], 256)  # what a process does once
 started = time.perf_counter()
-for seed in range(int(sys.argv[1]), int(sys.argv[2])):
-    train(seed, int(sys.argv[3]))
+train(range(first, stop), train_size)
 print(time.perf_counter() - started)
 """
 
 
-def _size_that_takes(seconds: float) -> int:
+def _size_that_takes(seconds: float, pack: int) -> int:
     """Return the training images with which a bare trial takes about so long."""
-    size = 4_000
-    return max(64, int(size * seconds / _run_bare([(0, 2)], size) * 2 / 32) * 32)
+    size = 4_096
+    return max(256, int(size * seconds / _run_bare([(0, 2 * pack)], size, pack) * 2 * pack / 128) * 128)
 
 
-def _seconds_bare(trials: int, train_size: int) -> float:
-    """Return the seconds that the same trials take on all cores, without Ray, records and MLflow."""
-    cores = os.cpu_count() or 1
-    bounds = [trials * core // cores for core in range(cores + 1)]
-    return _run_bare(list(itertools.pairwise(bounds)), train_size)
+def _seconds_bare(trials: int, train_size: int, pack: int) -> float:
+    """Return the seconds that the same trials take on all cores, whole packs on each."""
+    cores, packs = os.cpu_count() or 1, -(-trials // pack)
+    bounds = [min(trials, packs * core // cores * pack) for core in range(cores + 1)]
+    return _run_bare(list(itertools.pairwise(bounds)), train_size, pack)
 
 
-def _run_bare(ranges: list[tuple[int, int]], train_size: int) -> float:
-    commands = [[sys.executable, "-c", BARE, str(start), str(stop), str(train_size), DATA] for start, stop in ranges]
+def _run_bare(ranges: list[tuple[int, int]], train_size: int, pack: int) -> float:
+    commands = [
+        [sys.executable, "-c", BARE, *map(str, (start, stop, train_size, pack)), DATA] for start, stop in ranges
+    ]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     return max(float(process.communicate()[0]) for process in running)

@@ -22,7 +22,7 @@ from study.image_sources import DecodedSplits
 ORDER_SEED = 0
 """Subsets are the same in every trial, so that trials differ in what is studied and in nothing else."""
 
-CACHE_FORMAT = "stratified order, version 2"
+CACHE_FORMAT = "stratified order, version 3"
 """Part of a cache's name: change it with the order or content of what is cached."""
 
 
@@ -136,7 +136,7 @@ def load_dataset(specification: str, data_folder: Path) -> Dataset:
         cached = _read_cache(cache)
         if cached is None:
             splits = _in_stratified_order(image_sources.decode(specification, data_folder))
-            cached = splits, _checksum(splits)
+            cached = splits, _checksum(splits), _count_brightness(splits.train_images)
             _write_cache(cache, *cached)
     return _describe(specification, *cached)
 
@@ -180,10 +180,13 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _describe(source: str, splits: DecodedSplits, checksum: str) -> Dataset:
-    # Counting the 256 values of a byte gives exact moments without a float copy of the images.
-    channels = splits.train_images.reshape(len(splits.train_images), 3, -1)
-    counts = np.stack([np.bincount(channels[:, channel].reshape(-1), minlength=256) for channel in range(3)])
+def _count_brightness(images: np.ndarray) -> np.ndarray:
+    """Return how often each value of a byte occurs in each channel, [3, 256]: exact moments without a float copy."""
+    channels = images.reshape(len(images), 3, -1)
+    return np.stack([np.bincount(channels[:, channel].reshape(-1), minlength=256) for channel in range(3)])
+
+
+def _describe(source: str, splits: DecodedSplits, checksum: str, counts: np.ndarray) -> Dataset:
     share = counts / counts.sum(axis=1, keepdims=True)
     brightness = np.arange(256) / 255
     mean = share @ brightness
@@ -222,8 +225,8 @@ def _checksum(splits: DecodedSplits) -> str:
     return digest.hexdigest()
 
 
-def _read_cache(path: Path) -> tuple[DecodedSplits, str] | None:
-    """Return the cached images and their checksum, or None when there are none or they fail their checksum."""
+def _read_cache(path: Path) -> tuple[DecodedSplits, str, np.ndarray] | None:
+    """Return cached images, their checksum and brightnesses, or None when there are none or their checksum fails."""
     try:
         # numpy leaves a file open that it opened itself and found damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -234,13 +237,14 @@ def _read_cache(path: Path) -> tuple[DecodedSplits, str] | None:
                 test_images=stored["test_images"],
                 test_labels=stored["test_labels"],
             )
-            checksum = str(stored["checksum"])
-            return (splits, checksum) if _checksum(splits) == checksum else None
+            checksum, counts = str(stored["checksum"]), stored["brightness_counts"]
+            is_whole = _checksum(splits) == checksum and counts.sum() == splits.train_images.size
+            return (splits, checksum, counts) if is_whole else None
     except Exception:  # a damaged file makes numpy and zipfile raise nearly anything
         return None
 
 
-def _write_cache(path: Path, splits: DecodedSplits, checksum: str) -> None:
+def _write_cache(path: Path, splits: DecodedSplits, checksum: str, counts: np.ndarray) -> None:
     """Write beside the target, then rename: a reader sees the whole file or none. Called with the lock held."""
     part = path.with_suffix(".part")
     try:
@@ -253,6 +257,7 @@ def _write_cache(path: Path, splits: DecodedSplits, checksum: str) -> None:
                 test_images=splits.test_images,
                 test_labels=splits.test_labels,
                 checksum=np.array(checksum),
+                brightness_counts=counts,
             )
             file.flush()
             os.fsync(file.fileno())

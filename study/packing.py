@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from study.trial_config import TrialConfig
 
-CPU_PACK, GPU_PACK = 16, 64
+CPU_PACK, GPU_PACK = 4, 64
 """Trials per pack where nothing was measured: beyond, steps of the usual networks get no faster."""
 
 

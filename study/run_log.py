@@ -30,6 +30,7 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
@@ -173,6 +174,10 @@ class RunLog:
         for run in list(search_runs(self.client, self.experiment_id, f"tags.{schema.TAG_TRIAL_ID} = '{trial_id}'")):
             self.client.delete_run(run.info.run_id)
 
+    def log_artifacts(self, artifact_uri: str, folder: str) -> None:
+        """Send the files of a folder; the client's own method would first read the whole run, to learn where to."""
+        get_artifact_repository(artifact_uri, tracking_uri=self.tracking_uri).log_artifacts(folder)
+
 
 class Connection:
     """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds.
@@ -242,7 +247,7 @@ class Transmission:
         self.log, self.client = run_log, run_log.client
         self.may_have_runs = may_have_runs
         self.path = run_log.folder.record_path(trial_id)
-        self.run_id = ""
+        self.run_id = self.artifact_uri = ""
         self.offset = 0
         self.attempt: str | None = None
         self.ended = False
@@ -314,7 +319,7 @@ class Transmission:
         run = self.client.create_run(
             self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"]
         )
-        self.run_id = run.info.run_id
+        self.run_id, self.artifact_uri = run.info.run_id, run.info.artifact_uri
 
     def _describe_epoch(self, line: dict[str, Any]) -> list[Metric]:
         time_ms, epoch = line["time_ms"], line["epoch"]
@@ -369,7 +374,7 @@ class Transmission:
             history.to_parquet(Path(folder) / schema.HISTORY_TABLE, index=False)
             gsc.to_parquet(Path(folder) / schema.GSC_TABLE, index=False)
             (Path(folder) / schema.CONFIG_FILE).write_text(json.dumps(lines[0]["config"], indent=2) + "\n")
-            self.client.log_artifacts(self.run_id, folder)
+            self.log.log_artifacts(self.artifact_uri, folder)
 
 
 def finished_trials(run_log: RunLog | None, folder: StudyFolder, trial_ids: Sequence[str]) -> dict[str, str]:

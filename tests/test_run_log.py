@@ -70,15 +70,16 @@ def test_a_lost_answer_to_the_creation_of_a_run_leaves_one_run(run_log, folder, 
 def test_any_lost_answer_is_made_good(run_log, folder, make_trial, monkeypatch, method):
     trial = make_trial()
     write_record(folder, trial)
-    original = getattr(run_log.client, method)
+    sender = run_log if method == "log_artifacts" else run_log.client
+    original = getattr(sender, method)
     transmission = run_log.begin_transmission(trial.trial_id)
 
     def do_and_lose(*arguments, **options):
         original(*arguments, **options)
-        monkeypatch.setattr(run_log.client, method, original)
+        monkeypatch.setattr(sender, method, original)
         raise MlflowException("the answer was lost")
 
-    monkeypatch.setattr(run_log.client, method, do_and_lose)
+    monkeypatch.setattr(sender, method, do_and_lose)
     with pytest.raises(MlflowException):
         transmission.advance()
     transmission.advance()
