@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from filelock import Timeout
 from rich.console import Console
 
@@ -78,7 +79,9 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
 def _prepare(
     options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, tracking_uri: str, console: Console
 ) -> Dataset:
-    """Return the data set; raises ValueError for what is wrong with storage, tracking database, images or sizes."""
+    """Return the data set; raises ValueError for what is wrong with device, storage, database, images or sizes."""
+    if options.device == "cuda" and options.address is None and not torch.cuda.is_available():
+        raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
     if not options.dry_run:
         folder.create()
     if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):

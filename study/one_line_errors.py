@@ -1,8 +1,8 @@
 """What is wrong with a command → one line on the error output; shared by the command lines of study and analysis."""
 
 import argparse
+import difflib
 import sys
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 BAD_USAGE = 2
@@ -11,15 +11,31 @@ LONGEST = 1000
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, as everything else here does, and exits with BAD_USAGE."""
+    """A parser that says what is wrong in one line, as everything else here does, and exits with BAD_USAGE.
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse; refuses `--name=--`, which argparse takes for an empty list."""
-        options = super().parse_args(args, namespace)
+    Options are written in full: what is short for one today may be short for two tomorrow.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; refuses what is unknown, where the command that it was given to can say what may have been meant.
+
+        Refuses `--name=--`, too, which argparse takes for an empty list.
+        """
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggest(unknown[0].partition('=')[0])}")
         for name, value in vars(options).items():
             if value == []:
                 self.error(f"argument --{name.replace('_', '-')}: expected a value, not --")
-        return options
+        return options, unknown
+
+    def _suggest(self, given: str) -> str:
+        known = sorted({*self._option_string_actions} - {"-h", "--help"}) if given.startswith("--") else []
+        near = [option for option in known if option.startswith(given)] or difflib.get_close_matches(given, known, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def error(self, message: str) -> NoReturn:
         """Print and exit."""

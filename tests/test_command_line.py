@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from study.__main__ import main
@@ -77,6 +78,31 @@ def test_spaces_that_do_not_exist(capsys):
     assert "'spcae' does not exist; did you mean 'space'?" in expect_error(capsys, "plan", "space.py:spcae")
     Path("broken.py").write_text("def space(:\n")
     assert "broken.py cannot be imported (SyntaxError" in expect_error(capsys, "plan", "broken.py:space")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("run", "demo", "--max-pak", "3"), "--max-pak 3; did you mean --max-pack?"),
+        (("run", "demo", "--storag=x"), "--storag=x; did you mean --storage?"),
+        (("run", "demo", "--send"), "--send; did you mean --send-later?"),
+        (("gsc", "--dept", "4"), "--dept 4; did you mean --depth?"),
+        (("status", "demo", "--dept", "4"), "--dept 4 (see python -m study status --help)"),
+        (("run", "demo", "zzz"), "zzz (see"),
+    ],
+)
+def test_options_are_written_in_full_and_mistyped_ones_get_a_suggestion(capsys, arguments, hint):
+    with pytest.raises(SystemExit, match="2"):
+        main(list(arguments))
+    assert f"error: unrecognized arguments: {hint}" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_missing_is_missed_before_ray_starts(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    storage = tmp_path / "studies"
+    options = ("--device", "cuda", "--data", "synthetic:200", "--storage", str(storage))
+    assert "device: 'cuda' was asked for and torch finds no GPU" in expect_error(capsys, "run", "demo", *options)
+    assert not storage.exists()
 
 
 @pytest.mark.parametrize(
