@@ -87,10 +87,9 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
         panel.set_xticks(range(len(dilutions)), [f"{dilution:g}" for dilution in dilutions])
         panel.set_xlim(-0.6, len(dilutions) - 0.4)
     label_axes(figure, "dilution level k", "trainable depth D50 (log scale)")
-    handles = [
-        Line2D([], [], color=color, marker="o", label=f"{optimizer}, 95% interval")
-        for optimizer, color in colors.items()
-    ]
+    bounded = known[["d50_low", "d50_high"]].notna().any(axis=None)
+    interval, line = (", 95% interval", "-") if bounded else (", no interval", "")
+    handles = [Line2D([], [], color=c, ls=line, marker="o", label=f"{name}{interval}") for name, c in colors.items()]
     open_above, open_below = known["d50_high"].isna() & known["d50_low"].notna(), known["d50_low"].isna()
     for is_open, marker, label in (
         (open_above, "^", "at least"),

@@ -50,6 +50,8 @@ def _compare_with_theory(plain: pd.DataFrame) -> str:
     shallower = (known["rule_depth_high"].fillna(known["rule_depth"]) < known["d50_low"]).sum()
     least, most = (write_number(depth) for depth in (known["rule_depth"].min(), known["rule_depth"].max()))
     allowed = f"the depth that theory allows, 16/ln χ, is {least}{f' to {most}' if most != least else ''}"
+    if known[["d50_low", "d50_high"]].isna().all(axis=None):
+        return f"; {allowed} (there is no interval to compare it with)"
     if not deeper and not shallower:
         return f"; {allowed}, which is not contradicted"
     sides = [(side, count) for side, count in (("deeper", deeper), ("shallower", shallower)) if count]
@@ -166,6 +168,8 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     )
     if not shown:
         doubt = "k = 0 is not excluded as the best"
+        if (deepest["seeds"] == 1).all():
+            doubt = "k = 0 is not excluded as the best, which takes a second seed"
         if len(helped):
             doubt = f"k = 0 is excluded as the best in no more of them ({len(helped)}) than chance would do"
         return f"That dilution fixes it is not shown here: {effect}, but {doubt}."
@@ -210,7 +214,8 @@ def _describe_depth(row: Any) -> str:
             return f"between depth {low:.3g} and {high:.3g} (95% interval)"
         return f"only beyond depth {low:.3g} (95% bound)" if not math.isnan(low) else f"by depth {high:.3g} (95% bound)"
     if math.isnan(low) and math.isnan(high):
-        return f"at depth {value:.3g} (no interval)"
+        why = str(row["note"]).partition(",")[0]
+        return f"at depth {value:.3g} (no interval{f': {why}' if why else ''})"
     if math.isnan(high):
         return f"at depth {value:.3g} (95%: at least {low:.3g})"
     if math.isnan(low):

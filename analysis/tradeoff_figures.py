@@ -120,21 +120,23 @@ def plot_best_dilutions(best: pd.DataFrame) -> Figure:
             depth = line["depth"].map(columns) + shifts[optimizer]
             color = colors[optimizer]
             low, high = line["low"].fillna(levels[0]).map(places), line["high"].fillna(levels[-1]).map(places)
-            panel.vlines(depth, low, high, color=color, linewidth=1.8, alpha=0.55)
+            several = line["seeds"] > 1  # of one seed there is no interval, of more it may be open on both sides
+            panel.vlines(depth[several], low[several], high[several], color=color, linewidth=1.8, alpha=0.55)
             panel.plot(depth, line["best_dilution"].map(places), "o", color=color, markersize=5)
         panel.set_xticks(range(len(columns)), [f"{depth:g}" for depth in columns])
         panel.set_xlim(-0.6, len(columns) - 0.4)
         panel.set_yticks(range(len(levels)), [f"{level:g}" for level in levels])
         panel.set_ylim(-0.4, len(levels) - 0.6)
     label_axes(figure, "depth (linear layers)", "best dilution level k")
-    handles = [Line2D([], [], color=color, marker="o", label=f"{name}, 95% interval") for name, color in colors.items()]
+    interval, line = (", 95% interval", "-") if (known["seeds"] > 1).any() else (", one seed", "")
+    handles = [Line2D([], [], color=c, ls=line, marker="o", label=f"{name}{interval}") for name, c in colors.items()]
     add_legend(figure, handles)
     return figure
 
 
 @styled
 def plot_pareto(front: pd.DataFrame) -> Figure:
-    """Explosion against pseudo-linearity, error by shade; rings by the probability of being on the front.
+    """Explosion against pseudo-linearity, error by shade; rings where, or how surely, it is on the front.
 
     `front` has `pareto.PARETO_COLUMNS`. A panel per network and optimizer.
     """
@@ -149,7 +151,7 @@ def plot_pareto(front: pd.DataFrame) -> Figure:
         for row in chosen.itertuples():
             color = colors[row.dilution]
             panel.plot(row.log10_gsc, row.error, "o", color=color, markersize=5)
-            member = 0.0 if np.isnan(row.membership) else row.membership
+            member = float(row.on_front) if np.isnan(row.membership) else row.membership
             if member >= 0.05:
                 panel.plot(
                     row.log10_gsc, row.error, "o", color="#D55E00", markerfacecolor="none", alpha=member, markersize=9

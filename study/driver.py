@@ -70,7 +70,7 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
             folder.remove_empty()  # of a study that never began
         raise
     if options.dry_run:
-        _print_dry_run(options, trials, folder, console)
+        _print_dry_run(options, trials, dataset, folder, console)
         return 0
     with hold_study(folder):
         return _run_locked(options, trials, dataset, folder, tracking_uri, console)
@@ -115,14 +115,17 @@ def hold_study(folder: StudyFolder) -> Iterator[None]:
         yield
 
 
-def _print_dry_run(options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, console: Console) -> None:
-    """Print what a run would do; writes nothing."""
+def _print_dry_run(
+    options: StudyOptions, trials: Sequence[TrialConfig], dataset: Dataset, folder: StudyFolder, console: Console
+) -> None:
+    """Print what a run would do on this data; writes nothing."""
     remaining = [
         trial for trial in trials if read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES
     ]
     finished = len(trials) - len(remaining)
     console.print(f"{finished} of {len(trials)} trials are finished; a run would train the rest.", highlight=False)
-    print_plan(options.name, remaining, make_packs(remaining, options.max_pack or CPU_PACK), console)
+    images = len(dataset.train_labels), len(dataset.test_labels)
+    print_plan(options.name, remaining, make_packs(remaining, options.max_pack or CPU_PACK), console, images)
 
 
 def _run_locked(
@@ -287,7 +290,9 @@ def _conclude(
     console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
     # `make ui` and the analysis look there, whatever is set in this terminal alone.
     at_home = tracking_uri == schema.home_tracking_uri()
-    if at_home:
+    if connection.later:
+        pass  # there is nothing to browse yet
+    elif at_home:
         console.print("Browse: make ui, then open", style="bold")
     elif tracking_uri.startswith("sqlite:"):
         server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
@@ -299,8 +304,9 @@ def _conclude(
     report = f"Report: python -m analysis report {folder.name}{place}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:
+        why = "put off with --send-later" if connection.later else sender.problem
         console.print(
-            f"{len(sender.unsent)} trials are recorded but not in MLflow ({sender.problem}); "
+            f"{len(sender.unsent)} trials are recorded but not in MLflow ({why}); "
             f"to send them: python -m study sync {folder.name}",
             style="yellow",
             markup=False,

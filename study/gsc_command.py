@@ -155,7 +155,8 @@ def write(measured: GscMeasurement, form: str, console: Console) -> None:
 
 
 def _print_tables(measured: GscMeasurement, console: Console) -> None:
-    console.print(f"{measured.subject}: {measured.settings['seeds']} seeds", highlight=False, markup=False)
+    seeds = measured.settings["seeds"]
+    console.print(f"{measured.subject}: {seeds} seed{'s' if seeds > 1 else ''}", highlight=False, markup=False)
     console.print(_tabulate_layers(measured))
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("quantity", "mean", "95% interval", "s.d.", "s.e."):
@@ -185,8 +186,10 @@ def _tabulate_layers(measured: GscMeasurement) -> Table:
     """Return the rows of a model, or of some layers of a network, evenly spaced, the ends among them."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("layer", "name", "width", "log10 GSC", "s.d.", "s.e.", "std", "signs", "fit"):
-        name = heading == "name"
-        table.add_column(heading, justify="left" if name else "right", no_wrap=True, min_width=None if name else 5)
+        if heading == "name":
+            table.add_column(heading, overflow="fold")  # where there is little room, it alone gives way
+        else:
+            table.add_column(heading, justify="right", no_wrap=True, min_width=max(5, len(heading)))
     count, model = len(measured.layers), "model" in measured.settings
     shown = range(count) if model or count <= SHOWN_LAYERS else _spread(count, SHOWN_LAYERS)
     columns = [column for column in LAYER_COLUMNS if column not in ("layer", "on_path")]

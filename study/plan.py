@@ -11,7 +11,7 @@ from rich.table import Table
 
 from study.packing import Pack, check_distinct
 from study.trial_config import TrialConfig
-from study.work import training_flops
+from study.work import FULL_TEST_SIZE, FULL_TRAIN_SIZE, training_flops
 
 
 def adjust_trials(
@@ -33,8 +33,18 @@ def adjust_trials(
     return chosen
 
 
-def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], console: Console) -> None:
-    """Print how many trials and packs there are, of which shapes, and the arithmetic to come."""
+def print_plan(
+    name: str,
+    trials: Sequence[TrialConfig],
+    packs: Sequence[Pack],
+    console: Console,
+    images: tuple[int, int] | None = None,
+) -> None:
+    """Print how many trials and packs there are, of which shapes, and the arithmetic to come.
+
+    `images` are those of both splits, where they are known.
+    """
+    sizes = images or (FULL_TRAIN_SIZE, FULL_TEST_SIZE)
     console.print(f"Study {name}: {len(trials)} trials in {len(packs)} packs.", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("network", "depth", "width", "optimizer", "epochs", "trials", "packs", "TFLOP"):
@@ -43,18 +53,17 @@ def print_plan(name: str, trials: Sequence[TrialConfig], packs: Sequence[Pack], 
     for pack in packs:
         first = pack.trials[0]
         shapes[f"{first.normalization}-{first.activation}", first.width, first.optimizer, first.epochs].append(pack)
-    total = sum(map(training_flops, trials))
+    total = sum(training_flops(trial, *sizes) for trial in trials)
     for (network, *shape), members in sorted(shapes.items()):
-        flops = sum(training_flops(trial) for pack in members for trial in pack.trials)
+        flops = sum(training_flops(trial, *sizes) for pack in members for trial in pack.trials)
         trial_count = sum(len(pack.trials) for pack in members)
         depths = _write_range(sorted({pack.trials[0].depth for pack in members}))
         table.add_row(network, depths, *map(str, shape), str(trial_count), str(len(members)), f"{flops / 1e12:.2f}")
     console.print(table)
-    console.print(
-        f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out; "
-        "where no train_size or test_size is given, for the 50,000 and 10,000 images of CIFAR-10.",
-        highlight=False,
-    )
+    work = f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out"
+    if not images and not all(trial.train_size and trial.test_size for trial in trials):
+        work += "; where no train_size or test_size is given, for the 50,000 and 10,000 images of CIFAR-10"
+    console.print(f"{work}.", highlight=False)
 
 
 def _write_range(depths: list[int]) -> str:

@@ -146,7 +146,9 @@ def _print(
     for store, unsent in facts["unsent"].items():
         todo = f"{unsent} wait for: python -m study sync {folder.name}" if unsent else "all of them"
         console.print(f"Ended trials sent to {store}: {todo}", highlight=False, markup=False, soft_wrap=True)
-    if not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
+    if running:
+        console.print("The driver sends to MLflow while it runs; what it sent is noted at its end.", highlight=False)
+    elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
         console.print(f"Nothing was sent to MLflow yet: python -m study sync {folder.name}", highlight=False)
 
 

@@ -12,13 +12,13 @@ def weight_count(trial: TrialConfig, input_size: int = INPUT_SIZE, class_count: 
     return input_size * trial.width + (trial.depth - 2) * trial.width**2 + trial.width * class_count
 
 
-def training_flops(trial: TrialConfig) -> float:
-    """Return the floating-point operations of one trial on images of CIFAR-10's size.
+def training_flops(trial: TrialConfig, train_images: int = FULL_TRAIN_SIZE, test_images: int = FULL_TEST_SIZE) -> float:
+    """Return the floating-point operations of one trial on so many images of CIFAR-10's size, or what it takes of them.
 
     Per weight and image: 2 forward and 4 backward in training, 2 in the evaluation of both splits at each epoch.
     Normalization, activation, optimizer and probes are left out.
     """
-    train, test = trial.train_size or FULL_TRAIN_SIZE, trial.test_size or FULL_TEST_SIZE
+    train, test = trial.train_size or train_images, trial.test_size or test_images
     steps = train // trial.batch_size
     per_weight = trial.epochs * steps * trial.batch_size * 6 + (trial.epochs + 1) * (train + test) * 2
     return float(per_weight) * weight_count(trial)

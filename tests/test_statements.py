@@ -103,6 +103,16 @@ def test_trainable_depth_is_compared_with_theory(rules, ending):
     assert say_how_deep(depths).endswith(ending)
 
 
+def test_a_depth_without_an_interval_has_its_reason_and_contradicts_no_theory():
+    depths = make_depths(("a", 0.0, 20.0, NAN, NAN))
+    depths.table["note"] = "2 of 4 trainings failed, which is too little for an interval"
+    depths.table["rule_depth"] = 42.0
+    assert say_how_deep(depths).endswith(
+        "at depth 20 (no interval: 2 of 4 trainings failed); the depth that theory allows, 16/ln χ, is 42 (there is no "
+        "interval to compare it with)."
+    )
+
+
 def test_a_reason_is_that_of_what_is_missing():
     unbounded = make_depths(("a", 0.0, NAN, NAN, NAN), note="One seed.")
     unbounded.table["note"] = "0 of 3 trainings failed; one seed"
