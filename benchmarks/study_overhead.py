@@ -51,7 +51,7 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
         "train_size": train_size,
         "study_seconds": seconds,
         "bare_seconds": ideal,
-        "bare_seconds_first_and_last": bare,
+        "bare_seconds_twice": bare,
         "bare_seconds_per_trial": ideal * cores / trials,
         "overhead": seconds / ideal - 1,
     }

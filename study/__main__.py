@@ -328,7 +328,7 @@ def run_command(options: argparse.Namespace, console: Console) -> int:
             device=options.device,
             storage=options.storage,
             tracking_uri=options.tracking_uri,
-            address=options.address,
+            address=None if options.address == "local" else options.address,  # which is what Ray means by it
             dry_run=options.dry_run,
             checkpoint_seconds=options.checkpoint_seconds,
             send_later=options.send_later,

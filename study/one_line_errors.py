@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 BAD_USAGE = 2
@@ -26,14 +27,18 @@ class OneLineParser(argparse.ArgumentParser):
         """
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggest(unknown[0].partition('=')[0])}")
+            names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+            # Without values, which may hold a password, as addresses do.
+            shown = names or ["…" if "://" in text else text for text in unknown]
+            self.error(f"unrecognized arguments: {' '.join(shown)}{self._suggest(names)}")
         for name, value in vars(options).items():
-            if value == []:
+            if value in ([], [[]]):
                 self.error(f"argument --{name.replace('_', '-')}: expected a value, not --")
         return options, unknown
 
-    def _suggest(self, given: str) -> str:
-        known = sorted({*self._option_string_actions} - {"-h", "--help"}) if given.startswith("--") else []
+    def _suggest(self, names: Sequence[str]) -> str:
+        given = next((name for name in names if name.startswith("--")), "")
+        known = sorted({*self._option_string_actions} - {"-h", "--help"}) if given else []
         near = [option for option in known if option.startswith(given)] or difflib.get_close_matches(given, known, n=1)
         return f"; did you mean {near[0]}?" if near else ""
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from study.trial_config import TrialConfig
 
 CPU_PACK, GPU_PACK = 4, 64
-"""Trials per pack where nothing was measured: beyond, steps of the usual networks get no faster."""
+"""Trials per pack where nothing was measured: beyond, steps of networks of usual width hardly get faster."""
 
 
 @dataclasses.dataclass(frozen=True)

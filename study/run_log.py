@@ -31,6 +31,7 @@ import pandas as pd
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
@@ -176,7 +177,8 @@ class RunLog:
 
     def log_artifacts(self, artifact_uri: str, folder: str) -> None:
         """Send the files of a folder; the client's own method would first read the whole run, to learn where to."""
-        get_artifact_repository(artifact_uri, tracking_uri=self.tracking_uri).log_artifacts(folder)
+        place = add_databricks_profile_info_to_artifact_uri(artifact_uri, self.tracking_uri)
+        get_artifact_repository(place, tracking_uri=self.tracking_uri).log_artifacts(folder)
 
 
 class Connection:

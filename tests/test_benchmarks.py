@@ -1,8 +1,11 @@
 """That contenders of the benchmark train the network that we train, and that its page holds what was measured."""
 
+import json
+
 import pytest
 import torch
 
+from benchmarks.__main__ import RESULTS
 from benchmarks.contenders import train_in_memory
 from benchmarks.markdown import write_page
 from benchmarks.plain_network import PlainNetwork
@@ -42,5 +45,23 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
         }
         for label, rate in (("(a) tutorial loop, fp32", 10), ("(b) in memory, fp32", 20), ("(c) ours", 50))
     ]
-    write_page({"machine": {"date": "2000-01-01"}, "data": "some", "throughput": rows}, tmp_path / "page.md")
-    assert "| (c) ours | 2 | 1 | 72.0 | 1.0 | 50 | 5.00 | 2.50 |" in (tmp_path / "page.md").read_text()
+    overhead = {
+        "trials": 300,
+        "pack": 4,
+        "study_seconds": 165.0,
+        "bare_seconds": 150.0,
+        "bare_seconds_twice": [149.0, 151.0],
+        "bare_seconds_per_trial": 1.0,
+        "overhead": 0.1,
+    }
+    results = {"machine": {"date": "2000-01-01"}, "data": "some", "throughput": rows, "overhead": [overhead]}
+    write_page(results, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "| (c) ours | 2 | 1 | 72.0 | 1.0 | 50 | 5.00 | 2.50 |" in page
+    assert "| 300 | 4 | 1.00 | 165.0 | 149.0 and 151.0 | +10.0% |" in page
+
+
+@pytest.mark.parametrize("results", sorted(RESULTS.glob("speed_*.json")), ids=lambda path: path.stem)
+def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
+    write_page(json.loads(results.read_text()), tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == results.with_suffix(".md").read_text()

@@ -83,18 +83,26 @@ def test_spaces_that_do_not_exist(capsys):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("run", "demo", "--max-pak", "3"), "--max-pak 3; did you mean --max-pack?"),
-        (("run", "demo", "--storag=x"), "--storag=x; did you mean --storage?"),
+        (("run", "demo", "--max-pak", "3"), "--max-pak; did you mean --max-pack?"),
+        (("run", "demo", "--storag=x"), "--storag; did you mean --storage?"),
         (("run", "demo", "--send"), "--send; did you mean --send-later?"),
-        (("gsc", "--dept", "4"), "--dept 4; did you mean --depth?"),
-        (("status", "demo", "--dept", "4"), "--dept 4 (see python -m study status --help)"),
+        (("gsc", "--dept", "4"), "--dept; did you mean --depth?"),
+        (("status", "demo", "--dept", "4"), "--dept (see python -m study status --help)"),
         (("run", "demo", "zzz"), "zzz (see"),
+        (
+            ("run", "demo", "zzz", "--tracking-ur", "http://me:secret@host"),
+            "--tracking-ur; did you mean --tracking-uri?",
+        ),
+        (("run", "demo", "--tracking-ur=http://me:secret@host"), "--tracking-ur; did you mean --tracking-uri?"),
+        (("run", "demo", "http://me:secret@host"), "… (see"),
     ],
 )
 def test_options_are_written_in_full_and_mistyped_ones_get_a_suggestion(capsys, arguments, hint):
     with pytest.raises(SystemExit, match="2"):
         main(list(arguments))
-    assert f"error: unrecognized arguments: {hint}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"error: unrecognized arguments: {hint}" in told
+    assert "secret" not in told
 
 
 def test_a_gpu_that_is_missing_is_missed_before_ray_starts(capsys, tmp_path, monkeypatch):
@@ -103,6 +111,7 @@ def test_a_gpu_that_is_missing_is_missed_before_ray_starts(capsys, tmp_path, mon
     options = ("--device", "cuda", "--data", "synthetic:200", "--storage", str(storage))
     assert "device: 'cuda' was asked for and torch finds no GPU" in expect_error(capsys, "run", "demo", *options)
     assert not storage.exists()
+    assert "no GPU" in expect_error(capsys, "run", "demo", "--address", "local", *options)
 
 
 @pytest.mark.parametrize(
