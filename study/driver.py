@@ -80,11 +80,12 @@ def _prepare(
     options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, tracking_uri: str, console: Console
 ) -> Dataset:
     """Return the data set; raises ValueError for what is wrong with device, storage, database, images or sizes."""
-    to_train = any(read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES for trial in trials)
-    if to_train and options.device == "cuda" and options.address is None and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
     if not options.dry_run:
         folder.create()
+    if options.device == "cuda" and options.address is None and not torch.cuda.is_available():
+        ended = [read_status(folder.record_path(trial.trial_id)) in schema.ENDED_STATUSES for trial in trials]
+        if not all(ended):
+            raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
     if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
         with hold_file(folder.tracking_lock):
             try:

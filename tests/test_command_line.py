@@ -110,7 +110,7 @@ def test_a_gpu_that_is_missing_is_missed_before_ray_starts(capsys, tmp_path, mon
     storage = tmp_path / "studies"
     options = ("--device", "cuda", "--data", "synthetic:200", "--storage", str(storage))
     assert "device: 'cuda' was asked for and torch finds no GPU" in expect_error(capsys, "run", "demo", *options)
-    assert not storage.exists()
+    assert not (storage / "demo").exists()
     assert "no GPU" in expect_error(capsys, "run", "demo", "--address", "local", *options)
 
 
