@@ -82,10 +82,8 @@ def _prepare(
     """Return the data set; raises ValueError for what is wrong with device, storage, database, images or sizes."""
     if not options.dry_run:
         folder.create()
-    if options.device == "cuda" and options.address is None and not torch.cuda.is_available():
-        ended = [read_status(folder.record_path(trial.trial_id)) in schema.ENDED_STATUSES for trial in trials]
-        if not all(ended):
-            raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
+    if any(read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES for trial in trials):
+        _check_place(options)
     if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
         with hold_file(folder.tracking_lock):
             try:
@@ -100,6 +98,16 @@ def _prepare(
     for trial in trials:
         check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
     return dataset
+
+
+def _check_place(options: StudyOptions) -> None:
+    """Raise ValueError when nothing can be trained where it was asked for."""
+    if options.address is not None:
+        from study import sweep
+
+        sweep.check_address(options.address)
+    elif options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def connect(address: str | None, device: str) -> Cluster:
         ValueError: the cluster cannot be reached, or lacks the device that is asked for.
     """
     if address is not None:
-        _check_address(address)
+        check_address(address)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -113,7 +113,7 @@ def connect(address: str | None, device: str) -> Cluster:
         raise
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raise ValueError when nothing listens at an address: Ray itself would try for minutes and print each time."""
     if address.startswith("ray://"):
         raise ValueError(f"address: {address} is for Ray Client; run this command on the head node, with auto")

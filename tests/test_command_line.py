@@ -114,6 +114,12 @@ def test_a_gpu_that_is_missing_is_missed_before_ray_starts(capsys, tmp_path, mon
     assert "no GPU" in expect_error(capsys, "run", "demo", "--address", "local", *options)
 
 
+def test_a_cluster_that_is_missing_is_missed_before_a_study_begins(capsys, tmp_path):
+    options = ("--address", "127.0.0.1:9", "--data", "synthetic:200", "--storage", str(tmp_path / "studies"))
+    assert "address: no Ray cluster at '127.0.0.1:9'" in expect_error(capsys, "run", "demo", *options)
+    assert not (tmp_path / "studies" / "demo").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
