@@ -86,7 +86,9 @@ print(time.perf_counter() - started)
 def _size_that_takes(seconds: float, pack: int) -> int:
     """Return the training images with which a bare trial takes about so long."""
     size = 4_096
-    return max(256, int(size * seconds / _run_bare([(0, 2 * pack)], size, pack) * 2 * pack / 128) * 128)
+    for _ in range(2):  # what does not grow with the images is less of a trial that is nearer to its final size
+        size = max(256, int(size * seconds / _run_bare([(0, 2 * pack)], size, pack) * 2 * pack / 128) * 128)
+    return size
 
 
 def _seconds_bare(trials: int, train_size: int, pack: int) -> float:
