@@ -4,13 +4,10 @@ Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad 
 """
 
 import argparse
-import importlib.util
 import math
 import os
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +17,7 @@ from study.interruption import treat_sigterm_as_ctrl_c
 from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
 from study.packing import CPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
+from study.space_loading import load_space
 from study.study_folder import CHECKPOINT_SECONDS, StorageError
 from study.trial_config import (
     ACTIVATIONS,
@@ -28,8 +26,6 @@ from study.trial_config import (
     NORMALIZATIONS,
     PRECISIONS,
     TrialConfig,
-    one_line,
-    unknown_name,
 )
 
 SOME_FAILED, INTERRUPTED = 1, 130
@@ -178,63 +174,16 @@ def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_space(space: str) -> tuple[str, list[TrialConfig]]:
-    """Return the name and the trials of a space, given by name or as `path/to/file.py:function`.
-
-    Raises ValueError, in one line, for whatever is wrong with it, the user's own file included.
-    """
+def _load_trials(options: argparse.Namespace) -> tuple[str, list[TrialConfig]]:
     from search_spaces import SPACES
 
-    path, _, function_name = space.rpartition(":")
-    if path.endswith(".py"):
-        function = _load_function(Path(path), function_name)
-    elif space.endswith(".py"):
-        raise ValueError(f"space: {space} names no function; give {space}:function")
-    elif space in SPACES:
-        function_name, function = space, SPACES[space]
-    else:
-        raise ValueError(unknown_name("space", space, tuple(SPACES), also="path/to/file.py:function"))
-    try:
-        trials = function()
-    except ValueError as error:
-        raise ValueError(f"{one_line(error)} (in space {space})") from None
-    except (Exception, SystemExit) as error:  # whatever the user's function raises is a fault of the space
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        at = f"{Path(place.filename).name}, line {place.lineno}"
-        raise ValueError(f"space: {space} raised {type(error).__name__}: {one_line(error)} ({at})") from None
-    if not isinstance(trials, list) or not all(isinstance(trial, TrialConfig) for trial in trials):
-        raise ValueError(f"space: {space} returned no list of TrialConfig; let it return one")
-    return schema.check_study_name(function_name), trials
-
-
-def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialConfig]]:
-    if not os.path.isfile(path):  # noqa: PTH113 -- unlike Path's, it says no to a name that is too long
-        raise ValueError(f"space: file {path} does not exist; give path/to/file.py:function")
-    # The prefix keeps a file from replacing a module of the same name.
-    specification = importlib.util.spec_from_file_location(f"space_file_{path.stem}", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module  # dataclasses look their module up there
-    try:
-        specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file raises is a fault of the space
-        raise ValueError(f"space: {path} cannot be imported ({type(error).__name__}: {one_line(error)})") from None
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        functions = tuple(
-            name
-            for name, value in vars(module).items()
-            if getattr(value, "__module__", "") == module.__name__ and callable(value) and not name.startswith("_")
-        )
-        raise ValueError(unknown_name(f"space: function in {path}", function_name, functions))
-    return function
+    name, trials = load_space(options.space, SPACES)
+    return name, adjust_trials(trials, options.epochs, options.limit, options.precision)
 
 
 def plan_command(options: argparse.Namespace, console: Console) -> int:
     """Print the plan of a space."""
-    name, trials = load_space(options.space)
-    trials = adjust_trials(trials, options.epochs, options.limit, options.precision)
+    name, trials = _load_trials(options)
     max_pack = CPU_PACK if options.max_pack is None else options.max_pack
     print_plan(name, trials, make_packs(trials, max_pack), console)
     return 0
@@ -307,8 +256,7 @@ def atlas_command(options: argparse.Namespace, console: Console) -> int:
 
 def run_command(options: argparse.Namespace, console: Console) -> int:
     """Run a study to its end; see `study.driver`."""
-    space_name, trials = load_space(options.space)
-    trials = adjust_trials(trials, options.epochs, options.limit, options.precision)
+    space_name, trials = _load_trials(options)
     if options.max_pack is not None:
         make_packs(trials, options.max_pack)
     name = schema.check_study_name(space_name if options.name is None else options.name)

@@ -82,7 +82,7 @@ def _prepare(
     """Return the data set; raises ValueError for what is wrong with device, storage, database, images or sizes."""
     if not options.dry_run:
         folder.create()
-    if any(read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES for trial in trials):
+    if _not_ended(trials, folder):
         _check_place(options)
     if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
         with hold_file(folder.tracking_lock):
@@ -98,6 +98,11 @@ def _prepare(
     for trial in trials:
         check_sizes(dataset, trial.train_size, trial.test_size, trial.batch_size, trial.probe_size)
     return dataset
+
+
+def _not_ended(trials: Sequence[TrialConfig], folder: StudyFolder) -> list[TrialConfig]:
+    """Return the trials whose records have not ended, or ended in a failure."""
+    return [trial for trial in trials if read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES]
 
 
 def _check_place(options: StudyOptions) -> None:
@@ -129,9 +134,7 @@ def _print_dry_run(
     options: StudyOptions, trials: Sequence[TrialConfig], dataset: Dataset, folder: StudyFolder, console: Console
 ) -> None:
     """Print what a run would do on this data; writes nothing."""
-    remaining = [
-        trial for trial in trials if read_status(folder.record_path(trial.trial_id)) not in schema.ENDED_STATUSES
-    ]
+    remaining = _not_ended(trials, folder)
     finished = len(trials) - len(remaining)
     console.print(f"{finished} of {len(trials)} trials are finished; a run would train the rest.", highlight=False)
     images = len(dataset.train_labels), len(dataset.test_labels)
@@ -300,16 +303,8 @@ def _conclude(
     console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
     # `make ui` and the analysis look there, whatever is set in this terminal alone.
     at_home = tracking_uri == schema.home_tracking_uri()
-    if connection.later:
-        pass  # there is nothing to browse yet
-    elif at_home:
-        console.print("Browse: make ui, then open", style="bold")
-    elif tracking_uri.startswith("sqlite:"):
-        server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
-        console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
-    if connection.run_log is not None:
-        link = view_link(connection.run_log.experiment_id, shown_uri)
-        console.print(link, highlight=False, markup=False, soft_wrap=True)
+    if not connection.later:  # else there is nothing to browse yet
+        _tell_where_to_browse(connection, tracking_uri, at_home, console)
     place = "" if at_home else f" --tracking-uri {shown_uri}"
     report = f"Report: python -m analysis report {folder.name}{place}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
@@ -329,3 +324,14 @@ def _conclude(
         console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")
         return INTERRUPTED
     return SOME_FAILED if schema.STATUS_FAILED in endings else 0
+
+
+def _tell_where_to_browse(connection: Connection, tracking_uri: str, at_home: bool, console: Console) -> None:
+    if at_home:
+        console.print("Browse: make ui, then open", style="bold")
+    elif tracking_uri.startswith("sqlite:"):
+        server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
+        console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
+    if connection.run_log is not None:
+        link = view_link(connection.run_log.experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
+        console.print(link, highlight=False, markup=False, soft_wrap=True)
