@@ -30,7 +30,7 @@ from study.progress import StudyProgress
 from study.run_log import Connection, check_tracking, finished_trials, is_new_database
 from study.run_sender import RunSender
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
-from study.summary import make_summary_table
+from study.summary import print_summary
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_error, read_status
 from study.ui_view import view_link
@@ -285,8 +285,7 @@ def _conclude(
     console: Console,
 ) -> int:
     """Print how it ended and where to look; return the exit status."""
-    console.print("Final test error, mean over seeds at the best learning rate:")
-    console.print(make_summary_table(trials, statuses, folder))
+    print_summary(trials, statuses, folder, console)
     endings = list(statuses.values())
     order = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
     counts = [f"{endings.count(status)} {status}" for status in order]

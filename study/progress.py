@@ -1,4 +1,4 @@
-"""Events of a running study → one live display in a terminal, or a line per finished pack elsewhere."""
+"""Events of a running study → one live display in a terminal, elsewhere a line whenever a pack ends, 200 at most."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +12,8 @@ from study import run_log_schema as schema
 from study.packing import Pack
 from study.trial_config import TrialConfig
 from study.work import training_flops
+
+SHARE_PER_LINE = 1 / 200
 
 
 class StudyProgress:
@@ -29,6 +31,7 @@ class StudyProgress:
         self.best: tuple[float, str] | None = None
         self._started = time.monotonic()
         self._first_work: float | None = None
+        self._share_told = 0.0
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
         self._task = self._bar.add_task("study", total=1.0)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
@@ -56,7 +59,11 @@ class StudyProgress:
         self.running.pop(pack_id, None)
         self.ended.add(pack_id)
         self.statuses |= statuses
-        if not self.console.is_terminal:
+        share = self._share_done()
+        if not self.console.is_terminal and (
+            share >= self._share_told + SHARE_PER_LINE or len(self.ended) == len(self.packs)
+        ):
+            self._share_told = share
             self.console.print(self._summary(), soft_wrap=True, highlight=False)
 
     def _count(self, status: str) -> int:
@@ -70,7 +77,8 @@ class StudyProgress:
     def _summary(self) -> str:
         share = self._share_done()
         parts = [
-            f"packs {len(self.ended)}/{len(self.packs)} done, {len(self.running)} running",
+            f"packs {len(self.ended)}/{len(self.packs)} done"
+            + (f", {len(self.running)} running" if self.console.is_terminal else ""),
             f"trials {len(self.statuses)}/{len(self.trials)} done",
         ]
         parts += [f"{self._count(status)} {status}" for status in (schema.STATUS_DIVERGED, schema.STATUS_FAILED)]

@@ -4,16 +4,30 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from study import run_log_schema as schema
 from study.trial_config import FIELD_NAMES, TrialConfig
 from study.trial_record import StudyFolder, read_lines
 
+WIDEST = 10_000
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
 
-def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder) -> Table:
+def print_summary(
+    trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder, console: Console
+) -> None:
+    """Print the final test errors; where the terminal is too narrow lines are longer, because no number may be cut."""
+    console.print("Final test error, mean over seeds at the best learning rate:")
+    table = _make_table(trials, statuses, folder)
+    table.width = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    console.print(table, soft_wrap=True)
+
+
+def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder) -> Table:
     """Return a table of final test errors: network, optimizer and dilution k down, depth across.
 
     Networks are named by what differs within the study, besides what has a place of its own in the table.
@@ -30,12 +44,12 @@ def make_summary_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str
         row = f"{trial.normalization}-{trial.activation}{extra}", trial.optimizer, trial.dilution
         cells[row][trial.depth][trial.learning_rate].append(_final_test_error(statuses[trial.trial_id], folder, trial))
     depths = sorted({trial.depth for trial in trials})
-    table = Table()
-    table.add_column("network", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    table.add_column("network")
     table.add_column("optimizer")
     table.add_column("k", justify="right")
     for depth in depths:
-        table.add_column(f"depth {depth}", justify="right")
+        table.add_column(f"depth\n{depth}", justify="right")
     for (network, optimizer, dilution), by_depth in sorted(cells.items()):
         texts = [_write_best(by_depth[depth].values()) if depth in by_depth else "" for depth in depths]
         table.add_row(network, optimizer, f"{dilution:g}", *texts)

@@ -5,12 +5,12 @@ import io
 from rich.console import Console
 
 from study import run_log_schema as schema
-from study.summary import make_summary_table
+from study.summary import print_summary
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
 
-def summarise(tmp_path, make_trial, outcomes):
+def summarise(tmp_path, make_trial, outcomes, width=120):
     """Return the table's text for (fields, final test error or status) of trials."""
     folder = StudyFolder(tmp_path / "studies", "some")
     folder.create()
@@ -23,8 +23,8 @@ def summarise(tmp_path, make_trial, outcomes):
         record.add_epoch(MemberEpoch(trial.trial_id, 0, {schema.TEST_ERROR: outcome if ok else 0.01}, [], False))
         record.end(schema.STATUS_OK if ok else outcome)
         statuses[trial.trial_id] = schema.STATUS_OK if ok else outcome
-    console = Console(file=io.StringIO(), width=120)
-    console.print(make_summary_table(trials, statuses, folder))
+    console = Console(file=io.StringIO(), width=width)
+    print_summary(trials, statuses, folder, console)
     return console.file.getvalue()
 
 
@@ -63,3 +63,10 @@ def test_what_ended_ill_is_named(tmp_path, make_trial):
     text = summarise(tmp_path, make_trial, [({"depth": 3}, "diverged"), ({"depth": 9}, "failed")])
     assert "diverged" in text
     assert "failed" in text
+
+
+def test_no_number_is_cut_in_a_narrow_terminal(tmp_path, make_trial):
+    depths = range(4, 24)
+    text = summarise(tmp_path, make_trial, [({"depth": depth}, depth / 1000) for depth in depths], width=40)
+    (row,) = [line for line in text.splitlines() if "0.004" in line]
+    assert [float(cell) for cell in row.split()[3:]] == [depth / 1000 for depth in depths]
