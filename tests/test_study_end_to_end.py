@@ -90,7 +90,7 @@ def test_the_output_is_ours_alone(finished):
         r"( +depth)+",
         r"network +optimizer +k( +\d+)+",
         r"─+",
-        r"[a-z]+-tanh .*",
+        r"[a-z]+-[a-z]+ +(adam|sgd) +[\d.]+( +[\w.]+)+",
         r"9 trials: 8 ok, 1 diverged, 0 failed\.",
         r"Records: .*",
         r"Browse: make ui, then open",
