@@ -142,6 +142,8 @@ def describe_method(findings: Findings, command: str) -> list[str]:
         "All intervals are 95% intervals, one by one, not all of them together.",
         "Errors are of whole splits (or the subsets in use), in evaluation mode, after the last epoch.",
         *describe_setting(frames),
+        "Written with this page: trials.csv (a row for every trial), epochs.csv (for every epoch of each) and "
+        "gsc_by_layer.csv (what the figure of GSC by layer shows).",
         f"Analysed with: Python {platform.python_version()}, {', '.join(_versions(LIBRARIES))}.",
         f"Made by: {command}",
     ]
