@@ -5,6 +5,7 @@ records in the study's storage (which all nodes share), `pack_training` sees to 
 sweep over the packs that remain.
 """
 
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -27,6 +28,7 @@ os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers that lack Tune's environment: never used
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
+import psutil
 import ray
 import torch
 from ray import tune
@@ -48,6 +50,8 @@ RESTARTS_AFTER_LOSS = 100
 """How often a pack is started again after its worker was lost; `pack_training` gives single trials up earlier."""
 SWEEP_STARTS = 3
 """How often a sweep is begun, when Tune itself fails."""
+AUTOSCALER = "autoscaler/_private/monitor.py"
+"""The end of its path in the command that Ray starts it with."""
 
 
 class SweepError(Exception):
@@ -155,9 +159,18 @@ def disconnect() -> None:
     gc.collect()
     gc.disable()
     try:
+        _end_autoscaler()
         ray.shutdown()
     finally:
         gc.enable()
+
+
+def _end_autoscaler() -> None:
+    """End the autoscaler of a Ray that `connect` started: it has nothing to do, and Ray would wait a second for it."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(part.endswith(AUTOSCALER) for part in child.cmdline()):
+                child.kill()
 
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:

@@ -39,12 +39,14 @@ for process in [me, *me.children(recursive=True)]:
     for connection in process.net_connections():
         if connection.status == psutil.CONN_LISTEN:
             print("LISTENS", connection.laddr.ip)
+print("AUTOSCALERS", sum(sweep.AUTOSCALER in " ".join(child.cmdline()) for child in me.children()))
 sweep.disconnect()
+print("LEFT", len(me.children(recursive=True)))
 """
 
 
 @pytest.mark.slow
-def test_ray_on_this_machine_listens_on_loopback_alone():
+def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LIST_LISTENERS], capture_output=True, text=True, timeout=200, check=True,
@@ -52,6 +54,7 @@ def test_ray_on_this_machine_listens_on_loopback_alone():
     )  # fmt: skip
     found = [ipaddress.ip_address(text) for text in re.findall(r"LISTENS (\S+)", done.stdout)]
     assert len(found) >= 5
+    assert "AUTOSCALERS 1\nLEFT 0\n" in done.stdout  # the one that `disconnect` ends is known by its command
     # Dual-stack sockets write 127.0.0.1 as ::ffff:127.0.0.1.
     assert all((getattr(address, "ipv4_mapped", None) or address).is_loopback for address in found), found
 

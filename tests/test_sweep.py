@@ -2,6 +2,8 @@
 
 import gc
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -96,3 +98,20 @@ def test_no_thread_collects_rays_objects_while_it_stops(fake_ray, monkeypatch):
     sweep.disconnect()
     assert enabled == [False]
     assert gc.isenabled()
+
+
+def test_of_all_children_the_autoscaler_alone_is_ended(fake_ray, tmp_path):
+    children = []
+    for name in (sweep.AUTOSCALER, "other/monitor.py"):
+        script = tmp_path / name
+        script.parent.mkdir(parents=True)
+        script.write_text("import time\ntime.sleep(60)")
+        children.append(subprocess.Popen([sys.executable, "-u", script, "--gcs-address=127.0.0.1:1"]))
+    autoscaler, other = children
+    try:
+        sweep.disconnect()
+        assert autoscaler.wait(timeout=20) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
