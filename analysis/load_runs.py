@@ -123,7 +123,10 @@ def find_experiment(client: mlflow.MlflowClient, name: str) -> Experiment:
     if experiment is not None and experiment.lifecycle_stage == "active":
         return experiment
     known = [found.name for found in client.search_experiments(ViewType.ACTIVE_ONLY) if schema.TAG_DATA in found.tags]
-    raise ValueError(f"study: {name!r} does not exist; choose one of: {', '.join(sorted(known)) or 'none yet'}")
+    raise ValueError(
+        f"study: {name!r} does not exist; choose one of: {', '.join(sorted(known)) or 'none yet'} "
+        "(one that is only recorded is sent here by python -m study sync NAME)"
+    )
 
 
 def attach_gsc_figures(name: str, tracking_uri: str | None, draw: Callable[[pd.DataFrame, str, Path], None]) -> int:
