@@ -102,6 +102,8 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
     command = f"python -m analysis report {options.name}"
     if options.failure_error is not None:
         command += f" --failure-error {options.failure_error:g}"
+    if options.format != "html":
+        command += f" --format {options.format}"
     written = write_report(_find(options), options.output / options.name, command, options.format)
     store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
     for line in written.lines:
@@ -123,7 +125,15 @@ def section_command(options: argparse.Namespace, console: Console) -> None:
         hidden = len(table.rows) - ROWS_SHOWN
         console.print(f"… and {hidden} more rows in {table.name}.csv\n" if hidden > 0 else "", markup=False)
     files = ", ".join(path.name for path in written)
-    console.print(f"Wrote {files or 'nothing'} in {options.output / options.name}", highlight=False, markup=False)
+    folder = options.output / options.name
+    console.print(f"Wrote {files or 'nothing'} in {folder}", highlight=False, markup=False)
+    for page in sorted(folder.glob("index.*")):
+        console.print(
+            f"{page.name} there is of an earlier report; to write it again: python -m analysis report {options.name}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _section_makers() -> "dict[str, Callable[[Findings], Section]]":

@@ -79,6 +79,9 @@ def find_best_dilution(dilutions: np.ndarray, errors: np.ndarray) -> tuple[Estim
     low = 0.0 if low is None and levels[0] == 0 else low
     if high is None and (low is None or low == 0):
         note = f"no interval: any of k = {_join(levels[kept])} may be the best"
+        if len(kept) < len(levels):
+            excluded = np.delete(levels, kept)
+            note = f"no interval: k = {_join(excluded)} is not the best, and more than k = {levels[-1]:g} was not tried"
         return Estimate(levels[best], note=note), levels[kept].tolist()
     note = "" if high is not None else f"the greatest level tried, k = {levels[-1]:g}, may not be enough"
     return Estimate(levels[best], low, high, note), levels[kept].tolist()

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figure_style import (
     CHANCE_STYLE,
+    FAILURE_STYLE,
     THEORY_COLOR,
     add_legend,
     category_colors,
@@ -25,7 +26,7 @@ from analysis.figure_style import (
 
 
 @styled
-def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
+def plot_error_by_depth(errors: pd.DataFrame, chance_error: float, failure_error: float | None = None) -> Figure:
     """Final error against depth; one line per dilution level, one panel per network and optimizer.
 
     `errors` has `fits.ERROR_COLUMNS`. The optimizers of a network are side by side.
@@ -36,6 +37,8 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
     for panel, (network, optimizer) in zip(panels, places, strict=True):
         title_panel(panel, f"{network}, {optimizer}")
         panel.axhline(chance_error, **CHANCE_STYLE)
+        if failure_error is not None:
+            panel.axhline(failure_error, **FAILURE_STYLE)
         chosen = errors[(errors["network"] == network) & (errors["optimizer"] == optimizer)]
         for dilution, line in chosen.groupby("dilution"):
             color, depths = colors[dilution], line["depth"]
@@ -53,6 +56,8 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float) -> Figure:
         Line2D([], [], color="#333333", linestyle="--", linewidth=1, label="test"),
         Line2D([], [], label="chance", **CHANCE_STYLE),
     ]
+    if failure_error is not None:
+        handles.append(Line2D([], [], label="failed above", **FAILURE_STYLE))
     add_legend(figure, handles)
     return figure
 
@@ -63,9 +68,10 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
 
     `depths` has `trainable_depth.DEPTH_COLUMNS`. An arrow is an open bound: D50 lies beyond what was tried.
     """
-    known = depths[depths[["d50", "d50_low", "d50_high"]].notna().any(axis=1)]
-    networks, dilutions = sorted(known["network"].unique()), sorted(known["dilution"].unique())
-    colors = category_colors(known["optimizer"])
+    is_known = depths[["d50", "d50_low", "d50_high"]].notna().any(axis=1)
+    known, unknown = depths[is_known], depths[~is_known]
+    networks, dilutions = sorted(depths["network"].unique()), sorted(depths["dilution"].unique())
+    colors = category_colors(depths["optimizer"])
     shifts = spread_shifts(list(colors))
     places = {dilution: place for place, dilution in enumerate(dilutions)}
     tried = [int(depth) for text in known["depths"] for depth in str(text).replace(",", " ").split()]
@@ -79,6 +85,9 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
             _draw_depth(panel, place, row, colors[row.optimizer], (lowest, highest))
             if row.rule_depth < highest:
                 panel.plot(place, row.rule_depth, "_", color=THEORY_COLOR, markersize=10, markeredgewidth=2, zorder=2)
+        for row in unknown[unknown["network"] == network].itertuples():
+            place = places[row.dilution] + shifts[row.optimizer]
+            panel.plot(place, lowest * 1.25, "x", color=colors[row.optimizer], markersize=4)
         panel.set_yscale("log")
         panel.set_ylim(lowest, highest)
         ticks = spread_depths(sorted(set(tried)))
@@ -97,10 +106,12 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
     ):
         if is_open.any():
             handles.append(Line2D([], [], color="#333333", ls="", marker=marker, label=label))
-    handles += [
-        Line2D([], [], color=THEORY_COLOR, ls="", marker="_", markersize=10, mew=2, label="16/ln χ, measured χ"),
-        Line2D([], [], color="#dddddd", linewidth=7, label="deeper than tried"),
-    ]
+    if len(unknown):
+        handles.append(Line2D([], [], color="#333333", ls="", marker="x", markersize=4, label="cannot be told"))
+    if (known["rule_depth"] < highest).any():
+        rule = {"color": THEORY_COLOR, "ls": "", "marker": "_", "markersize": 10, "mew": 2}
+        handles.append(Line2D([], [], label="16/ln χ, measured χ", **rule))
+    handles.append(Line2D([], [], color="#dddddd", linewidth=7, label="deeper than tried"))
     add_legend(figure, handles)
     return figure
 

@@ -42,12 +42,12 @@ def make_depth_section(findings: Findings) -> Section:
 
 def _draw_errors(findings: Findings) -> Drawing:
     caption = (
-        "Final error against depth at the best learning rate; bands are the range over seeds. Where a line rises to "
-        "the dotted one (chance), that depth cannot be trained; look at which k the rise goes away. Dashed: test error."
+        "Final error against depth at the best learning rate; bands are the range over seeds. Where a line rises above "
+        "the grey one, training counts as failed, and at the dotted one (chance) nothing was learned; look at which k "
+        "the rise goes away. Dashed: test error."
     )
-    return Drawing(
-        "error_by_depth", caption, render(plot_error_by_depth, findings.errors, findings.frames.chance_error)
-    )
+    errors, chance, failed = findings.errors, findings.frames.chance_error, findings.depths.failure_error
+    return Drawing("error_by_depth", caption, render(plot_error_by_depth, errors, chance, failed))
 
 
 def _draw_depths(findings: Findings) -> Drawing:

@@ -29,6 +29,7 @@ CATEGORY_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 THEORY_COLOR = "#111111"
 CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linewidth": 1, "linestyle": (0, (1, 1.5))}
+FAILURE_STYLE: dict[str, Any] = {"color": "#a0a0a0", "linewidth": 1}
 DOTS_PER_INCH = 150
 NARROW_INCHES = 4.2
 _PAGE_IS_NARROW = contextvars.ContextVar("page_is_narrow", default=False)

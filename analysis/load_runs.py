@@ -56,7 +56,7 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     ended = [run for run in runs if _has_ended(run)]
     if not ended:
         running = sum(run.info.status == "RUNNING" for run in runs)
-        remedy = "wait for the first one" if running else f"run it (again), or send its records: study sync {name}"
+        remedy = "wait for the first one" if running else f"run it (again), or: python -m study sync {name}"
         raise ValueError(f"study: no trial of {name!r} has ended yet ({running} are running); {remedy}")
     histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
     profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)

@@ -29,6 +29,7 @@ def make_rate_section(findings: Findings) -> Section:
     notes = [note for note in (findings.rates.note, forms.note, law.note) if note]
     drawings, tables = [], []
     if len(rates):
+        notes += _compare_with_theory(rates)
         drawings.append(_draw_rates(rates, law.table))
         tables.append(_tabulate_rates(rates))
     if len(findings.profiles):
@@ -42,6 +43,19 @@ def make_rate_section(findings: Findings) -> Section:
     if len(forms.table):
         tables.append(_tabulate_forms(forms.table))
     return Section("rates", "How fast gradients explode", notes, drawings, tables)
+
+
+def _compare_with_theory(rates: pd.DataFrame) -> list[str]:
+    """Say how far measured rates lie from those of mean-field theory, and how often beyond chance."""
+    known = rates.dropna(subset=["explosion_rate", "mean_field"])
+    if known.empty:
+        return []
+    farthest = (known["explosion_rate"] / known["mean_field"] - 1).abs().max()
+    text = f"Before training, rates differ from mean-field theory (of infinite width) by at most {farthest:.1%}"
+    if known["low"].notna().any():
+        below, above = (known["mean_field"] < known["low"]).sum(), (known["mean_field"] > known["high"]).sum()
+        text += f"; of {len(known)} intervals, {below} lie above theory and {above} below"
+    return [f"{text}."]
 
 
 def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
@@ -59,7 +73,7 @@ def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
         f"GSC from each layer to the logits, in the deepest networks (depth {profiles['depth'].max():g}), after "
         "training at the best learning rate. A straight line is an exponential explosion, and its slope the logarithm "
         "of the rate; a flat one is no explosion. After training, a flatter line says that training itself took the "
-        "explosion back."
+        "explosion back; below 0 what changes in a layer fades on its way to the logits, as in a collapsed network."
     )
     return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer, profiles))
 

@@ -14,6 +14,9 @@ from analysis.trainable_depth import TrainableDepths
 
 ODDS_SHOWN = 1e6
 """Odds beyond this factor say no more than that they are large."""
+ODDS_DIGITS = math.log10(ODDS_SHOWN)
+HARDLY_EXPLODING = 2
+"""A GSC that is smaller where half of the trainings fail is not what stops them."""
 
 
 def say_how_deep(depths: TrainableDepths, epochs: str = "") -> str:
@@ -56,10 +59,22 @@ def _compare_with_theory(plain: pd.DataFrame) -> str:
         return f"; {allowed}, which is not contradicted"
     sides = [(side, count) for side, count in (("deeper", deeper), ("shallower", shallower)) if count]
     if len(known) == 1:
-        return f"; {allowed}, {sides[0][0]} than that interval"
+        return f"; {allowed}, {sides[0][0]} than that interval{_name_unexploding(known)}"
     return (
-        f"; {allowed}, {' and '.join(f'{side} than the interval in {count}' for side, count in sides)} of {len(known)}"
+        f"; {allowed}, {' and '.join(f'{side} than the interval in {count}' for side, count in sides)} of "
+        f"{len(known)}{_name_unexploding(known)}"
     )
+
+
+def _name_unexploding(known: pd.DataFrame) -> str:
+    """Name the networks that fail at depths where their gradients hardly explode, with every optimizer."""
+    is_small = known["critical_log10_gsc_high"] < math.log10(HARDLY_EXPLODING)
+    networks = [network for network, own in is_small.groupby(known["network"]) if own.all()]
+    if not networks:
+        return ""
+    names = " and ".join([", ".join(networks[:-1]), networks[-1]]) if len(networks) > 1 else networks[0]
+    where = f"where half of {names} fail, GSC is below {HARDLY_EXPLODING}"
+    return f" ({where}: something else than exploding gradients stops them)"
 
 
 def _list_depths(plain: pd.DataFrame, texts: pd.Series) -> str:
@@ -87,7 +102,9 @@ def say_what_stops(tradeoff: Tradeoff) -> str:
         return f"What stops training cannot be told: {_reason(tradeoff.note, rows_of_gsc)}."
     row = rows.iloc[0]
     factor = f"multiplies the odds of failure by {_write_odds(row['coefficient'])}"
-    if not np.isnan([row["low"], row["high"]]).any():
+    if row["low"] < -ODDS_DIGITS and row["high"] > ODDS_DIGITS:
+        factor = "may raise or lower the odds of failure by any factor"
+    elif not np.isnan([row["low"], row["high"]]).any():
         factor += f" (95% interval {_write_odds(row['low'])} to {_write_odds(row['high'])})"
     what = f"ten times the GSC before training{_at_equal_others(tradeoff.coefficients)} {factor}"
     more = f"; {_as_clause(tradeoff.depth_adds)}" if tradeoff.depth_adds else ""
@@ -250,4 +267,4 @@ def _as_clause(sentence: str) -> str:
 def _reason(note: str, table: pd.DataFrame) -> str:
     """Return why there is nothing: the note of the first row that has one, or the table's own."""
     notes = [*(str(text) for text in table.get("note", pd.Series(dtype=str)) if text), note]
-    return next((text.rstrip(".") for text in notes if text), "the study holds too little for it")
+    return next((_as_clause(text) for text in notes if text), "the study holds too little for it")

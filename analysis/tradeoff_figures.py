@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from analysis.depth_figures import list_places, pair_panels, spread_shifts
 from analysis.estimates import Estimate
 from analysis.figure_style import (
-    CHANCE_STYLE,
+    FAILURE_STYLE,
     add_legend,
     category_colors,
     category_markers,
@@ -33,7 +33,7 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
     for panel, network in zip(panels, networks, strict=True):
         title_panel(panel, network)
         if failure_error is not None:
-            panel.axhline(failure_error, **CHANCE_STYLE)
+            panel.axhline(failure_error, **FAILURE_STYLE)
         for row in critical[critical["network"] == network].itertuples():
             low, high = np.nan_to_num(row.low, nan=left), np.nan_to_num(row.high, nan=right)
             if not np.isnan([row.low, row.high]).all():
@@ -61,7 +61,7 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
     ]
     if outcomes["diverged"].any():
         handles.append(Line2D([], [], ls="", marker="o", markerfacecolor="none", color="#333333", label="diverged"))
-    handles.append(Line2D([], [], label="counts as failed above", **CHANCE_STYLE))
+    handles.append(Line2D([], [], label="failed above", **FAILURE_STYLE))
     if critical["critical_log10_gsc"].notna().any():
         handles.append(Line2D([], [], color="#333333", linewidth=1, label="half fail (band: 95% interval)"))
     add_legend(figure, handles)
@@ -87,7 +87,10 @@ def plot_critical_gsc(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> Fi
             panel.axvspan(low, high, color="#d9d9d9", linewidth=0, zorder=0)
         if shared.value is not None:
             panel.axvline(shared.value, color="#555555", linewidth=1.2)
-        for row in bounded[bounded["optimizer"] == optimizer].itertuples():
+        own = critical[critical["optimizer"] == optimizer]
+        # An estimate without any bound is shown where the others set the scale.
+        shown = own[own[["low", "high"]].notna().any(axis=1) | own["critical_log10_gsc"].between(left, right)]
+        for row in shown.itertuples():
             low, high = np.nan_to_num(row.low, nan=left), np.nan_to_num(row.high, nan=right)
             panel.hlines(rows[row.network], low, high, color=colors[optimizer], linewidth=1.8)
             panel.plot(row.critical_log10_gsc, rows[row.network], "o", color=colors[optimizer], markersize=5)

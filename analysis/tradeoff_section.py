@@ -145,7 +145,7 @@ def _tabulate_best(findings: Findings) -> Table:
         {"network": text("network"), "optimizer": text("optimizer")},
         "depth",
         text("written"),
-        "A level without an interval: one seed was trained, or any level may be the best; the CSV says which.",
+        "A level without an interval: one seed was trained, or no level bounds it on either side; the CSV says which.",
     )
 
 

@@ -66,3 +66,9 @@ def test_too_little_is_said(dilutions, errors, note):
     estimate, _ = find_best_dilution(np.array(dilutions, dtype=float), np.array(errors, dtype=float))
     assert note in estimate.note
     assert (estimate.low, estimate.high) == (None, None)
+
+
+def test_the_greatest_of_two_levels_is_told_from_any_level():
+    estimate, kept = find_best_dilution(np.repeat([0.0, 2.0], 2), np.array([0.8, 0.81, 0.4, 0.41]))
+    assert (estimate.value, kept) == (2.0, [2.0])
+    assert estimate.note == "no interval: k = 0 is not the best, and more than k = 2 was not tried"

@@ -57,12 +57,12 @@ WITHOUT_REPORT = {
     "just-begun": (
         make_grid(),
         all_end(make_grid(), UNFINISHED),
-        "no trial of 'just-begun' has ended yet (0 are running); run it (again), or send its records: study sync",
+        "no trial of 'just-begun' has ended yet (0 are running); run it (again), or: python -m study sync",
     ),
     "empty": (
         [],
         {},
-        "no trial of 'empty' has ended yet (0 are running); run it (again), or send its records: study sync empty",
+        "no trial of 'empty' has ended yet (0 are running); run it (again), or: python -m study sync empty",
     ),
 }
 

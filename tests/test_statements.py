@@ -132,9 +132,9 @@ def test_one_network_and_a_least_dilution_that_is_not_0():
 
 
 def test_what_cannot_be_told_says_why():
-    assert say_how_deep(make_depths(note="One depth only.")).endswith("cannot be told: One depth only.")
+    assert say_how_deep(make_depths(note="One depth only.")).endswith("cannot be told: one depth only.")
     assert say_what_fixes(BestDilutions(pd.DataFrame(columns=DILUTION_COLUMNS), "One level."), make_depths()).endswith(
-        "cannot be told: One level."
+        "cannot be told: one level."
     )
 
 
@@ -273,3 +273,20 @@ def test_no_number_is_cut_in_a_narrow_terminal():
     console.print(shown, width=shown.width, crop=False)
     assert "-0.123456" in console.file.getvalue()
     assert "…" not in console.file.getvalue()
+
+
+def test_networks_that_fail_without_exploding_are_named():
+    depths = make_depths(*((name, 0.0, 20.0, 15.0, 27.0) for name in "abc"))
+    depths.table["rule_depth"] = 200.0
+    depths.table["critical_log10_gsc_high"] = [0.2, 0.29, 0.31]
+    said = say_how_deep(depths)
+    exception = " (where half of a and b fail, GSC is below 2: something else than exploding gradients stops them)."
+    assert said.endswith(f"deeper than the interval in 3 of 3{exception}")
+    alone = say_how_deep(dataclasses.replace(depths, table=depths.table[:1]))
+    assert "deeper than that interval (where half of a fail" in alone
+
+
+def test_an_effect_of_any_size_is_no_number():
+    said = say_what_stops(make_tradeoff(-4.9, -9.0, 8.0))
+    assert "may raise or lower the odds of failure by any factor" in said
+    assert "million" not in said
