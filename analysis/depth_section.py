@@ -41,10 +41,11 @@ def make_depth_section(findings: Findings) -> Section:
 
 
 def _draw_errors(findings: Findings) -> Drawing:
+    bands = "; bands are the range over seeds" if findings.frames.trials["seed"].nunique() > 1 else ", of one seed"
     caption = (
-        "Final error against depth at the best learning rate; bands are the range over seeds. Where a line rises above "
-        "the grey one, training counts as failed, and at the dotted one (chance) nothing was learned; look at which k "
-        "the rise goes away. Dashed: test error."
+        f"Final error against depth at the best learning rate{bands}. Where a line rises above the grey one, training "
+        "counts as failed, and at the dotted one (chance) nothing was learned; look at which k the rise goes away. "
+        "Dashed: test error."
     )
     errors, chance, failed = findings.errors, findings.frames.chance_error, findings.depths.failure_error
     return Drawing("error_by_depth", caption, render(plot_error_by_depth, errors, chance, failed))
