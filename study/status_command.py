@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -10,12 +11,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.table import Table
 
 from study import run_log_schema as schema
+from study.console_tables import make_plain_table, print_whole
 from study.ledgers import read_planned, read_sent
 from study.progress import format_duration
 from study.study_folder import StudyFolder
+from study.trial_config import unknown_name
 from study.trial_record import read_lines
 
 UNFINISHED, NOT_BEGUN = "unfinished", "not begun"
@@ -54,7 +56,10 @@ def find_study(storage: Path, name: str) -> StudyFolder:
     """Return the folder of a study; raises ValueError when there is none of that name in the storage."""
     folder = StudyFolder(storage.resolve(), schema.check_study_name(name))
     if not (folder.path / "trials").is_dir():
-        raise ValueError(f"name: no study {name!r} in {folder.storage}; give another name, or its --storage")
+        known = tuple(sorted(trials.parent.name for trials in folder.storage.glob("*/trials")))
+        if not known:
+            raise ValueError(f"name: there is no study in {folder.storage}; give the --storage of {name!r}")
+        raise ValueError(unknown_name(f"name: study in {folder.storage}", name, known, also="give its --storage"))
     return folder
 
 
@@ -127,29 +132,29 @@ def _print(
     console: Console,
 ) -> None:
     facts = _describe(states, running, sent)
-    console.print(
-        f"Study {folder.name} in {folder.storage}: {'being run' if running else 'not being run'}.",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
-    table = Table("trials", *_statuses(), "epochs done", "begun again")
+    tell = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    tell(f"Study {folder.name} in {folder.storage}: {'being run' if running else 'not being run'}.")
+    table = make_plain_table()
+    for heading in ("trials", *_statuses(), "epochs done", "interrupted"):
+        table.add_column(heading, justify="right")
     by_status = [str(count) for count in facts["by_status"].values()]
     epochs = f"{facts['epochs_done']} of {facts['epochs']}"
     table.add_row(str(len(states)), *by_status, epochs, str(facts["attempts_lost"]))
-    console.print(table)
+    print_whole(table, console)
     for state in [state for state in states if state.status == UNFINISHED][:SHOWN]:
         age = format_duration(max(time.time() - state.last_news_ms / 1000, 0))
         text = f"unfinished: {state.name}: epoch {state.epochs_done} of {state.epochs}, last news {age} ago"
-        console.print(text + (f"; {state.notice}" if state.notice else ""), highlight=False, markup=False)
+        tell(text + (f"; {state.notice}" if state.notice else ""))
     for state in [state for state in states if state.status == schema.STATUS_FAILED][:SHOWN]:
         reason = state.error.strip().rpartition("\n")[2]
-        console.print(f"failed: {state.name}: {reason}", highlight=False, markup=False)
+        tell(f"failed: {state.name}: {reason}")
     for store, unsent in facts["unsent"].items():
         todo = f"{unsent} wait for: python -m study sync {folder.name}" if unsent else "all of them"
-        console.print(f"Ended trials sent to {store}: {todo}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"Ended trials sent to {store}: {todo}")
     if running:
-        console.print("The driver sends to MLflow while it runs; what it sent is noted at its end.", highlight=False)
+        tell("The driver sends to MLflow while it runs; what it sent is noted at its end.")
     elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
-        console.print(f"Nothing was sent to MLflow yet: python -m study sync {folder.name}", highlight=False)
+        tell(f"Nothing was sent to MLflow yet: python -m study sync {folder.name}")
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

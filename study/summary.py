@@ -4,27 +4,23 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from study import run_log_schema as schema
+from study.console_tables import make_plain_table, print_whole
 from study.trial_config import FIELD_NAMES, TrialConfig
 from study.trial_record import StudyFolder, read_lines
 
-WIDEST = 10_000
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
 
 def print_summary(
     trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder, console: Console
 ) -> None:
-    """Print the final test errors; where the terminal is too narrow lines are longer, because no number may be cut."""
+    """Print the final test errors."""
     console.print("Final test error, mean over seeds at the best learning rate:")
-    table = _make_table(trials, statuses, folder)
-    table.width = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
-    console.print(table, soft_wrap=True)
+    print_whole(_make_table(trials, statuses, folder), console)
 
 
 def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder) -> Table:
@@ -44,7 +40,7 @@ def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None
         row = f"{trial.normalization}-{trial.activation}{extra}", trial.optimizer, trial.dilution
         cells[row][trial.depth][trial.learning_rate].append(_final_test_error(statuses[trial.trial_id], folder, trial))
     depths = sorted({trial.depth for trial in trials})
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    table = make_plain_table()
     table.add_column("network")
     table.add_column("optimizer")
     table.add_column("k", justify="right")

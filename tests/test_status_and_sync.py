@@ -76,6 +76,19 @@ def test_status_counts_every_trial_once(folder, trials, capsys):
     assert f"failed: {trials[2].name}: ValueError: its own fault" in output
 
 
+def test_status_is_whole_in_a_narrow_terminal(folder, trials, capsys, monkeypatch):
+    write_record(folder, trials[2], schema.STATUS_FAILED, epochs=1, error="ValueError: " + "long " * 40 + "reason")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["status", "some"]) == 0
+    study, headings, _, counts, *lines = capsys.readouterr().out.splitlines()
+    assert str(folder.storage) in study
+    words = "trials ok diverged failed unfinished not begun epochs done interrupted"
+    assert headings.split() == words.split()
+    assert counts.split() == ["5", "1", "1", "1", "1", "1", "4", "of", "10", "1"]
+    assert [line.partition(":")[0] for line in lines] == ["unfinished", "failed", "Nothing was sent to MLflow yet"]
+    assert lines[1].endswith("long reason")
+
+
 def test_status_of_records_without_a_plan_and_of_damaged_ones(folder, trials, capsys):
     (folder.path / "plan.jsonl").unlink()
     assert status(capsys)["by_status"] == {"ok": 1, "diverged": 1, "failed": 1, "unfinished": 1, "not begun": 0}
@@ -95,12 +108,25 @@ def test_status_says_whether_a_driver_is_at_work(folder, trials, capsys):
 
 
 @pytest.mark.parametrize("command", ["status", "sync"])
-@pytest.mark.parametrize(("name", "message"), [("none", "no study 'none'"), ("../some", "name: '../some' is unusable")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none", "'none' does not exist; choose one of other, some, or give its --storage"),
+        ("Some", "'Some' does not exist; did you mean 'some'? choose one of other, some"),
+        ("../some", "name: '../some' is unusable"),
+    ],
+)
 def test_studies_that_do_not_exist(folder, capsys, command, name, message):
+    StudyFolder(folder.storage, "other").create()
     assert main([command, name]) == 2
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_a_storage_without_studies(folder, capsys):
+    assert main(["status", "some", "--storage", "nowhere"]) == 2
+    assert f"there is no study in {Path.cwd() / 'nowhere'}; give the --storage of 'some'" in capsys.readouterr().err
 
 
 def uri():
