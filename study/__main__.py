@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        goes_on = options.command in (run_command, sync_command)
+        hint = "; the same command goes on where this one stopped" if goes_on else ""
+        print(f"interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
 
 

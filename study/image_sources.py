@@ -48,7 +48,7 @@ def fingerprint(specification: str) -> str:
         return f"synthetic version 2, {synthetic_train_size(specification)} images"
     raise ValueError(
         f"data: {specification!r} is unknown; choose cifar10, images:DIR (train/<class>/* and test/<class>/* below "
-        "DIR), synthetic, synthetic:N (N training images) or auto"
+        "DIR), synthetic or synthetic:N (N training images)"
     )
 
 

@@ -19,6 +19,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
+        self._commands: Any = None
+
+    def add_subparsers(self, **options: Any) -> Any:
+        """Make room for commands, which `error` names where none is given."""
+        self._commands = super().add_subparsers(**options)
+        return self._commands
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; refuses what is unknown, where the command that it was given to can say what may have been meant.
@@ -42,8 +48,19 @@ class OneLineParser(argparse.ArgumentParser):
         near = [option for option in known if option.startswith(given)] or difflib.get_close_matches(given, known, n=1)
         return f"; did you mean {near[0]}?" if near else ""
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is none of the choices (commands among them), with the nearest as remedy."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), list(map(str, action.choices or ())), n=1)
+            error.message += f"; did you mean {near[0]}?" if near else ""
+            raise
+
     def error(self, message: str) -> NoReturn:
         """Print and exit."""
+        if self._commands is not None and message.endswith(f"required: {self._commands.metavar}"):
+            message += f", one of {', '.join(self._commands.choices)}"
         print_error(f"{message} (see {self.prog} --help)")
         self.exit(BAD_USAGE)
 

@@ -13,6 +13,8 @@ from study.packing import Pack, check_distinct
 from study.trial_config import TrialConfig
 from study.work import FULL_TEST_SIZE, FULL_TRAIN_SIZE, training_flops
 
+UNITS = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
+
 
 def adjust_trials(
     trials: Sequence[TrialConfig], epochs: int | None, limit: int | None, precision: str | None = None
@@ -46,21 +48,24 @@ def print_plan(
     """
     sizes = images or (FULL_TRAIN_SIZE, FULL_TEST_SIZE)
     console.print(f"Study {name}: {len(trials)} trials in {len(packs)} packs.", highlight=False)
+    total = sum(training_flops(trial, *sizes) for trial in trials)
+    unit = next((unit for unit, size in UNITS.items() if total >= size), "MFLOP")
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("network", "depth", "width", "optimizer", "epochs", "trials", "packs", "TFLOP"):
+    for heading in ("network", "depth", "width", "optimizer", "epochs", "trials", "packs", unit):
         table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=True)
     shapes: dict[tuple, list[Pack]] = defaultdict(list)
     for pack in packs:
         first = pack.trials[0]
         shapes[f"{first.normalization}-{first.activation}", first.width, first.optimizer, first.epochs].append(pack)
-    total = sum(training_flops(trial, *sizes) for trial in trials)
     for (network, *shape), members in sorted(shapes.items()):
         flops = sum(training_flops(trial, *sizes) for pack in members for trial in pack.trials)
         trial_count = sum(len(pack.trials) for pack in members)
         depths = _write_range(sorted({pack.trials[0].depth for pack in members}))
-        table.add_row(network, depths, *map(str, shape), str(trial_count), str(len(members)), f"{flops / 1e12:.2f}")
+        table.add_row(
+            network, depths, *map(str, shape), str(trial_count), str(len(members)), f"{flops / UNITS[unit]:.2f}"
+        )
     console.print(table)
-    work = f"Work to come: {total / 1e12:,.1f} TFLOP of training and evaluation, measurements left out"
+    work = f"Work to come: {total / UNITS[unit]:,.1f} {unit} of training and evaluation, measurements left out"
     if not images and not all(trial.train_size and trial.test_size for trial in trials):
         work += "; where no train_size or test_size is given, for the 50,000 and 10,000 images of CIFAR-10"
     console.print(f"{work}.", highlight=False)

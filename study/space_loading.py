@@ -26,6 +26,8 @@ def load_space(space: str, known: Mapping[str, Callable[[], list[TrialConfig]]])
         raise ValueError(f"space: {space} names no function; give {space}:function")
     elif space in known:
         function_name, function = space, known[space]
+    elif path and os.path.isfile(f"{path}.py"):  # noqa: PTH113 -- as below
+        raise ValueError(f"space: {space} names no file; give {path}.py:{function_name}")
     else:
         raise ValueError(unknown_name("space", space, tuple(known), also="path/to/file.py:function"))
     try:
@@ -33,7 +35,11 @@ def load_space(space: str, known: Mapping[str, Callable[[], list[TrialConfig]]])
     except ValueError as error:
         raise ValueError(f"{one_line(error)} (in space {space})") from None
     except (Exception, SystemExit) as error:  # whatever the user's function raises is a fault of the space
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        first, *inner = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, TypeError) and not inner:  # it was raised by the call, before the function began
+            remedy = "give each of its arguments a default"
+            raise ValueError(f"space: {space} is called without arguments; {remedy} ({one_line(error)})") from None
+        place = inner[-1] if inner else first
         at = f"{Path(place.filename).name}, line {place.lineno}"
         raise ValueError(f"space: {space} raised {type(error).__name__}: {one_line(error)} ({at})") from None
     if not isinstance(trials, list) or not all(isinstance(trial, TrialConfig) for trial in trials):

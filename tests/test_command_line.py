@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import analysis.__main__
 from study.__main__ import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and ray's own
@@ -76,8 +77,21 @@ def test_spaces_that_do_not_exist(capsys):
     assert "space.py names no function; give space.py:function" in expect_error(capsys, "plan", "space.py")
     assert "choose one of space\n" in expect_error(capsys, "plan", "space.py:other")  # and not what it imports
     assert "'spcae' does not exist; did you mean 'space'?" in expect_error(capsys, "plan", "space.py:spcae")
+    assert "space:space names no file; give space.py:space" in expect_error(capsys, "plan", "space:space")
+    assert "'spaces:space' does not exist" in expect_error(capsys, "plan", "spaces:space")
     Path("broken.py").write_text("def space(:\n")
     assert "broken.py cannot be imported (SyntaxError" in expect_error(capsys, "plan", "broken.py:space")
+
+
+def test_a_space_that_takes_arguments(capsys):
+    Path("asks.py").write_text("def space(depth):\n    return []\n\n\ndef mistaken():\n    return space()\n")
+    message = expect_error(capsys, "plan", "asks.py:space")
+    assert "asks.py:space is called without arguments; give each of its arguments a default" in message
+    assert "'depth'" in message
+    assert "space_loading" not in message
+    # What the function itself calls wrongly is told with its line.
+    assert "raised TypeError" in (message := expect_error(capsys, "plan", "asks.py:mistaken"))
+    assert "(asks.py, line 6)" in message
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,45 @@ def test_options_are_written_in_full_and_mistyped_ones_get_a_suggestion(capsys, 
     assert "secret" not in told
 
 
+@pytest.mark.parametrize(
+    ("program", "arguments", "hint"),
+    [
+        (main, ("stauts", "demo"), "; did you mean status? (see python -m study --help)"),
+        (main, ("run", "demo", "--device", "cdua"), "; did you mean cuda? (see"),
+        (main, ("zzz",), "'atlas') (see"),
+        (main, (), "required: COMMAND, one of run, status, sync, plan, gsc, atlas (see"),
+        (main, ("status",), "required: name (see"),
+        (analysis.__main__.main, ("reprot", "demo"), "; did you mean report? (see python -m analysis --help)"),
+        (analysis.__main__.main, (), "required: COMMAND, one of report, rates"),
+    ],
+)
+def test_commands_are_named_and_mistyped_ones_get_a_suggestion(capsys, program, arguments, hint):
+    with pytest.raises(SystemExit, match="2"):
+        program(list(arguments))
+    assert hint in capsys.readouterr().err
+
+
+GOES_ON = "interrupted; the same command goes on where this one stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interrupted", "told"),
+    [
+        (("gsc",), "study.gsc_command.measure", "interrupted\n"),
+        (("plan", "demo"), "study.__main__.print_plan", "interrupted\n"),
+        (("run", "demo"), "study.driver.run_study", GOES_ON),
+        (("sync", "demo"), "study.sync_command.sync_study", GOES_ON),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_goes_on(capsys, monkeypatch, arguments, interrupted, told):
+    def press_ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, press_ctrl_c)
+    assert main(list(arguments)) == 130
+    assert capsys.readouterr().err == told
+
+
 def test_a_gpu_that_is_missing_is_missed_before_ray_starts(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     storage = tmp_path / "studies"
@@ -130,7 +183,7 @@ def test_a_cluster_that_is_missing_is_missed_before_a_study_begins(capsys, tmp_p
         (["--name", ""], "name: '' is unusable"),
         (["--name", "mlflow.db"], "name: 'mlflow.db' is taken by the storage or by MLflow"),
         (["--data", "auto"], "'auto' is for the demo alone"),
-        (["--data", "cifar11"], "data: 'cifar11' is unknown"),
+        (["--data", "cifar11"], "synthetic or synthetic:N (N training images)\n"),
         (["--data", "images:nowhere"], "folder nowhere does not exist"),
         (["--data", "synthetic:100"], "batch_size: 128 is more than the 100 training images"),
         (["--storage", "/proc/nowhere"], "storage: cannot write to /proc/nowhere"),
@@ -353,6 +406,15 @@ def test_every_space_can_be_planned(capsys, space):
     output = capsys.readouterr().out
     assert f"Study {space}:" in output
     assert "TFLOP" in output
+
+
+def test_little_work_is_told_in_a_smaller_unit(capsys):
+    assert main(["plan", write_space("return grid(depth=3, width=4, epochs=1, train_size=100, test_size=100)")]) == 0
+    output = capsys.readouterr().out
+    # 3072·4 + 4·4 + 4·10 weights; no whole batch of 128 to train on; 2 evaluations of 200 images at 2 per weight
+    assert "Work to come: 9.9 MFLOP" in output
+    assert "9.88" in output
+    assert "TFLOP" not in output
 
 
 def test_a_dry_run_plans_and_trains_nothing(capsys, tmp_path):
