@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study.__main__ import make_parser
+from search_spaces import SPACES
+from study.__main__ import main, make_parser
 from study.activations import ACTIVATION_TABLE
 from study.initialization import INITIALIZATION_TABLE
 from study.normalizations import NORMALIZATION_TABLE
@@ -39,6 +40,15 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_documentation_can_be_parsed(command):
     assert make_parser().parse_args(shlex.split(command.replace("\\", "").replace(" SPACE", " demo")))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_guide_says_how_much_work_a_space_is(space, capsys):
+    main(["plan", space])
+    work = re.search(r"Work to come: ([\d,.]+) TFLOP", capsys.readouterr().out)
+    trials = f"{len(SPACES[space]()):,}"
+    rows = (ROOT / "docs" / "guide.md").read_text().splitlines()
+    assert [row for row in rows if row.startswith(f"| `{space}` |") and row.endswith(f"| {trials} | {work[1]} |")]
 
 
 def test_the_documentation_has_commands():
