@@ -109,7 +109,7 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
     if len(unknown):
         handles.append(Line2D([], [], color="#333333", ls="", marker="x", markersize=4, label="cannot be told"))
     if (known["rule_depth"] < highest).any():
-        rule = {"color": THEORY_COLOR, "ls": "", "marker": "_", "markersize": 10, "mew": 2}
+        rule: dict[str, Any] = {"color": THEORY_COLOR, "ls": "", "marker": "_", "markersize": 10, "mew": 2}
         handles.append(Line2D([], [], label="16/ln χ, measured χ", **rule))
     handles.append(Line2D([], [], color="#dddddd", linewidth=7, label="deeper than tried"))
     add_legend(figure, handles)
