@@ -18,6 +18,8 @@ RETRY_SECONDS = 5.0
 GATHER_SECONDS = 5.0
 """News are gathered for so long before they are sent: a trial that has ended by then takes the fewest requests, and the
 thread of the driver that keeps the workers busy is disturbed less. Nothing is lost: the records are on the disk."""
+RUNNING_SECONDS = 15.0
+"""A trial that has not ended is sent no earlier than so long after its news: a short one is sent once, whole."""
 FAILURES_IN_A_ROW = 3
 """After so many, the server is taken to be down, and the rest waits; a single trial that fails holds up no other."""
 
@@ -33,8 +35,8 @@ class RunSender:
         self._log: RunLog | None = None
         self._sent: dict[str, str] = {}
         self._transmissions: dict[str, Transmission] = {}
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: there is a hurry
-        self._unsent: dict[str, None] = {}  # an ordered set: what failed goes to its end
+        self._wanted: queue.SimpleQueue[tuple[str, float] | None] = queue.SimpleQueue()  # None: there is a hurry
+        self._unsent: dict[str, float] = {}  # with the time from which it is due; what failed goes to the end
         self._problems: dict[str, str] = {}
         self._is_reachable = True
         self._closing = False
@@ -50,10 +52,11 @@ class RunSender:
         self.hurry()
         self._thread.join()
 
-    def send(self, trial_ids: Sequence[str]) -> None:
-        """Send what these trials' records hold by now, soon."""
+    def send(self, trial_ids: Sequence[str], ended: bool = True) -> None:
+        """Send what these trials' records hold by now: soon, if they have ended."""
+        due = 0.0 if ended else time.monotonic() + RUNNING_SECONDS
         for trial_id in trial_ids:
-            self._wanted.put(trial_id)
+            self._wanted.put((trial_id, due))
 
     def hurry(self) -> None:
         """Send now what was gathered: nothing more is to come soon."""
@@ -81,7 +84,8 @@ class RunSender:
         while not closing:
             self._collect()
             closing = self._closing and self._wanted.empty()
-            self._attempt(list(self._unsent))
+            now = time.monotonic()
+            self._attempt([trial_id for trial_id, due in self._unsent.items() if closing or due <= now])
         if self._is_reachable:
             for trial_id, transmission in self._transmissions.items():
                 if trial_id in self._problems:
@@ -89,7 +93,7 @@ class RunSender:
                 try:
                     transmission.mark_interrupted()
                 except Exception as error:  # see _attempt
-                    self._unsent[trial_id] = None
+                    self._unsent[trial_id] = 0.0
                     self._note_problem(trial_id, error)
 
     def _collect(self) -> None:
@@ -98,8 +102,10 @@ class RunSender:
             wanted = self._wanted.get(timeout=RETRY_SECONDS if self._unsent else None)
             until = time.monotonic() + GATHER_SECONDS
             while wanted is not None:
-                self._unsent[wanted] = None
+                trial_id, due = wanted
+                self._unsent[trial_id] = min(due, self._unsent.get(trial_id, due))
                 wanted = self._wanted.get(timeout=max(0.0, until - time.monotonic()))
+            self._unsent = dict.fromkeys(self._unsent, 0.0)
 
     def _open(self) -> None:
         if self._log is None:
@@ -122,7 +128,7 @@ class RunSender:
             try:
                 self._transmit(trial_id)
             except Exception as error:  # a server's failures have no common type, and none may end the thread
-                self._unsent[trial_id] = None
+                self._unsent[trial_id] = 0.0
                 self._note_problem(trial_id, error)
                 failures += 1
                 if failures == FAILURES_IN_A_ROW:

@@ -162,6 +162,30 @@ def test_news_do_not_wait_for_ever(monkeypatch):
         wait_for(lambda: log.sent == ["a"])
 
 
+def test_a_trial_that_runs_is_sent_later_and_once_it_ends_at_once():
+    log = FakeLog()
+    with RunSender(lambda: log, URI) as sender:
+        sender.send(["a", "b"], ended=False)
+        sender.send(["b", "c"])
+        wait_for(lambda: sorted(log.sent) == ["b", "c"])
+        sender.send(["c"], ended=False)
+        time.sleep(0.1)  # several rounds
+        assert sorted(log.sent) == ["b", "c"]
+    assert sorted(log.sent[2:]) == ["a", "c"]  # the end is a hurry
+
+
+def test_a_trial_that_runs_for_long_is_sent_while_it_runs(monkeypatch):
+    monkeypatch.setattr(run_sender, "RUNNING_SECONDS", 0.2)
+    log = FakeLog()
+    with RunSender(lambda: log, URI) as sender:
+        began = time.monotonic()
+        for _ in range(5):  # later news of it do not put it off
+            sender.send(["a"], ended=False)
+            time.sleep(0.01)
+        wait_for(lambda: log.sent == ["a"])
+        assert time.monotonic() - began >= 0.2
+
+
 def test_the_store_is_opened_before_there_is_anything_to_send():
     opened = []
 
