@@ -105,7 +105,7 @@ class RunSender:
                 trial_id, due = wanted
                 self._unsent[trial_id] = min(due, self._unsent.get(trial_id, due))
                 wanted = self._wanted.get(timeout=max(0.0, until - time.monotonic()))
-            self._unsent = dict.fromkeys(self._unsent, 0.0)
+            self._unsent = dict.fromkeys(self._unsent, 0.0)  # a hurry: all of it is due
 
     def _open(self) -> None:
         if self._log is None:

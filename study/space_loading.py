@@ -26,7 +26,7 @@ def load_space(space: str, known: Mapping[str, Callable[[], list[TrialConfig]]])
         raise ValueError(f"space: {space} names no function; give {space}:function")
     elif space in known:
         function_name, function = space, known[space]
-    elif path and os.path.isfile(f"{path}.py"):  # noqa: PTH113 -- as below
+    elif path and _is_file(f"{path}.py"):
         raise ValueError(f"space: {space} names no file; give {path}.py:{function_name}")
     else:
         raise ValueError(unknown_name("space", space, tuple(known), also="path/to/file.py:function"))
@@ -47,8 +47,12 @@ def load_space(space: str, known: Mapping[str, Callable[[], list[TrialConfig]]])
     return schema.check_study_name(function_name), trials
 
 
+def _is_file(path: str | Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 -- unlike Path's, it says no to a name that is too long
+
+
 def _load_function(path: Path, function_name: str) -> Callable[[], list[TrialConfig]]:
-    if not os.path.isfile(path):  # noqa: PTH113 -- unlike Path's, it says no to a name that is too long
+    if not _is_file(path):
         raise ValueError(f"space: file {path} does not exist; give path/to/file.py:function")
     # The prefix keeps a file from replacing a module of the same name.
     specification = importlib.util.spec_from_file_location(f"space_file_{path.stem}", path)
