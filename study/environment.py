@@ -11,7 +11,7 @@ import torch
 
 from study import run_log_schema as schema
 from study.datasets import Dataset
-from study.native_library import describe_library
+from study.native_library import describe_library, load_library
 from study.processor import multiplies_with_onednn
 
 RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
@@ -25,8 +25,7 @@ def describe_environment(device: str) -> dict[str, str]:
             tags[f"version.{library}"] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    library = "oneDNN" if multiplies_with_onednn(torch.float32) else "default"
-    tags[schema.TAG_PRODUCTS] = library if device == "cpu" else "device"
+    tags[schema.TAG_PRODUCTS] = _fp32_products() if device == "cpu" else "device"
     tags[schema.TAG_COMPILER] = describe_library() if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
@@ -59,6 +58,13 @@ def code_revision() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _fp32_products() -> str:
+    """Return whose kernel multiplies fp32 matrices while networks train on the CPU."""
+    if load_library():
+        return "own"
+    return "oneDNN" if multiplies_with_onednn(torch.float32) else "default"
 
 
 def _processor() -> str:

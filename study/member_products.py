@@ -5,19 +5,24 @@ Legend: E members.
     w  [E, n, d]
     x w  [E, B, d]
 
-Which kernel makes a product, and so its last bits, must not depend on the pack. oneDNN gives a member the same bits
-wherever it lies, but torch passes it only products of more than ONEDNN_LEAST multiplications, counted over the whole
-pack; and how it cuts up a long sum may depend on the batch (seen from 512 terms on, with 16-bit matrix units). The
-default library looks at where operands begin in memory, in steps of 64 bytes. So members are multiplied as one batch
-where neither can tell them apart, and elsewhere one by one, each copied to a place of its own.
+Which kernel makes a product, and so its last bits, must not depend on the pack. For fp32 and float64 on the CPU that of
+`native_products.cpp` cannot; it has no derivative, and writes into a tensor that it is given. oneDNN gives a member the
+same bits wherever it lies, but torch passes it only products of more than ONEDNN_LEAST multiplications, counted over
+the whole pack; and how it cuts up a long sum may depend on the batch (seen from 512 terms on, with 16-bit matrix
+units). The default library looks at where operands begin in memory, in steps of 64 bytes. So members are multiplied as
+one batch where neither can tell them apart, and elsewhere one by one, each copied to a place of its own.
 """
 
 import math
 
 import torch
 
+from study.native_kernels import multiply
+from study.native_library import load_library
 from study.processor import multiplies_with_onednn
 
+NATIVE_DTYPES = torch.float32, torch.float64
+"""Types that the compiled library multiplies."""
 ONEDNN_LEAST = 16**3
 """Multiplications beyond which torch asks oneDNN."""
 ONEDNN_LONGEST_SUM = 256
@@ -28,6 +33,9 @@ ALIGNMENT_BYTES = 64
 
 def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return x w of every member, [E, B, d], in `out` when it is given; either factor may be a transposed view."""
+    if out is not None and out.device.type == "cpu" and out.dtype in NATIVE_DTYPES and load_library():
+        multiply(x, w, out)
+        return out
     (members, batch, fan_in), fan_out = x.shape, w.shape[2]
     by_onednn = multiplies_with_onednn(x.dtype) and batch * fan_in * fan_out > ONEDNN_LEAST
     if x.device.type != "cpu" or _can_be_one_batch(batch, fan_in, fan_out, x.dtype, by_onednn):

@@ -1,4 +1,4 @@
-"""Tensors on the CPU → the functions of `native_kernels.cpp`, which have the arguments of those in `study/kernels.py`.
+"""Tensors on the CPU → the functions of the library, which have the arguments of those in torch.
 
 Legend as there.
 """
@@ -69,3 +69,11 @@ def step_of_sgd(p: T, g: T, b: T, rate: T, weight_decay: T, momentum: T, root_co
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
     function = find_function("step_of_sgd", types, "iii" + 7 * "p")
     function(*p.shape, *map(address, (p, g, b, rate, weight_decay, momentum, short)))
+
+
+def multiply(x: T, w: T, out: T) -> None:
+    """Write x w [E, B, d] → out; x [E, B, n] and w [E, n, d] may be transposed views, out may not."""
+    assert out.stride(2) == 1 or out.shape[2] == 1
+    function = find_function("multiply", (out.dtype,), "iiii" + 2 * "piii" + "pii")
+    sizes = (*out.shape, x.shape[2])
+    function(*sizes, x.data_ptr(), *x.stride(), w.data_ptr(), *w.stride(), out.data_ptr(), *out.stride()[:2])

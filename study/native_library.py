@@ -1,7 +1,7 @@
-"""`native_kernels.cpp` → a library that this machine's compiler has made of it, kept for every later process.
+"""The C++ files of this folder → a library that this machine's compiler has made of them, kept for later processes.
 
 Compiling takes seconds, once per machine, compiler and version of torch. What the kernels compute stands in
-`study/kernels.py` and `study/optimizers.py`, whose functions in torch serve where there is no compiler.
+`study/kernels.py`, `study/optimizers.py` and `study/member_products.py`, which do with torch where there is no compiler.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from study.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from study.normalizations import EPSILON
 from study.processor import cache_folder
 
-SOURCE = Path(__file__).with_name("native_kernels.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("native_kernels.cpp", "native_products.cpp")]
 FLAGS = (
     *("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-fno-math-errno"),
     *("-fno-trapping-math", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
@@ -90,7 +90,8 @@ def _compiled() -> Path:
     """Return the library's file. Raises OSError, ValueError, RuntimeError or SubprocessError when there can be none."""
     compiler = _find_compiler()
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
-    ingredients = (SOURCE.read_text(), command, _compiler_version(compiler), torch.__version__, _processor_features())
+    texts = [source.read_text() for source in SOURCES]
+    ingredients = (texts, command, _compiler_version(compiler), torch.__version__, _processor_features())
     folder = cache_folder() / "native"
     path = folder / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def _compile(command: list[str], path: Path) -> None:
         # Libraries come last: what the source needs of them must be known by then.
         libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-lc10"]
         subprocess.run(
-            [*command, str(SOURCE), *libraries, "-o", str(draft)],
+            [*command, *map(str, SOURCES), *libraries, "-o", str(draft)],
             check=True,
             capture_output=True,
             text=True,

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from study import member_products
 from study.member_products import multiply_members
 
 # Sizes beside which the last bits of a batched product were seen to depend on the batch.
@@ -23,26 +24,55 @@ def make_operands(shape, members=5, dtype=torch.float32, transposed=(False, Fals
     return operands
 
 
-@pytest.mark.parametrize("shape", [(7, 3, 5), (128, 100, 100), (1, 1, 1)])
-@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True)])
-def test_values_are_those_of_matrix_products(shape, transposed):
-    x, w = make_operands(shape, dtype=torch.float64, transposed=transposed)
-    plain = torch.einsum("ebn,end->ebd", x, w)
-    torch.testing.assert_close(multiply_members(x, w), plain, rtol=1e-12, atol=1e-12)
-    out = torch.empty_like(plain)
+def multiply_into(x, w):
+    out = torch.full((len(x), x.shape[1], w.shape[2]), 7, dtype=x.dtype)
     assert multiply_members(x, w, out=out) is out
-    torch.testing.assert_close(out, plain, rtol=1e-12, atol=1e-12)
+    return out
+
+
+@pytest.fixture(params=["returned", "written", "written without the library"])
+def multiply(request, monkeypatch):
+    """The ways to a product: torch's, which has a derivative, and the library's or torch's into a given tensor."""
+    if request.param == "written without the library":
+        monkeypatch.setattr(member_products, "load_library", lambda: None)
+    return multiply_members if request.param == "returned" else multiply_into
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 5), (128, 100, 100), (1, 1, 1), (5, 600, 33), (13, 16, 128)])
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True)])
+def test_values_are_those_of_matrix_products(multiply, shape, transposed):
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-4)):
+        x, w = make_operands(shape, dtype=dtype, transposed=transposed)
+        plain = torch.einsum("ebn,end->ebd", x.double(), w.double())
+        torch.testing.assert_close(multiply(x, w).double(), plain, rtol=tolerance, atol=tolerance)
+
+
+def test_only_the_tensor_given_is_written():
+    x, w = make_operands((6, 20, 37))
+    around = torch.full((5, 8, 40), 7.0)
+    multiply_members(x, w, out=around[:, 1:-1, 1:-2])
+    assert (around[:, 1:-1, 1:-2] != 7).all()
+    assert (around != 7).sum() == 5 * 6 * 37
+
+
+def test_what_is_not_finite_stays_in_its_row():
+    x, w = make_operands((20, 30, 17))
+    x[0, 3, 5], x[0, 4, 5] = float("inf"), float("nan")
+    out = multiply_into(x, w)
+    assert out[0, 3].isinf().all()
+    assert out[0, 4].isnan().all()
+    assert out.isfinite().all(dim=2).sum() == 5 * 20 - 2
 
 
 @pytest.mark.parametrize("case", range(80))
-def test_members_are_bitwise_what_they_are_alone(case):
+def test_members_are_bitwise_what_they_are_alone(multiply, case):
     draw = random.Random(case)
     shape = [draw.choice(AWKWARD_SIZES) for _ in range(3)]
     if case >= 60:
         shape[1] = draw.choice([256, 512, 1024, 3072])
     transposed = draw.choice([(False, False), (True, False), (False, True)])
     x, w = make_operands(shape, draw.choice([2, 3, 5, 16]), DTYPES[case % 3], transposed)
-    together = multiply_members(x, w)
+    together = multiply(x, w)
     for member in range(len(x)):
         one = slice(member, member + 1)
-        assert torch.equal(multiply_members(x[one].clone(), w[one].clone())[0], together[member])
+        assert torch.equal(multiply(x[one].clone(), w[one].clone())[0], together[member])
