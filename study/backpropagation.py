@@ -2,12 +2,14 @@
 
 Legend: E members, B examples, H width, D depth; n_l, a_l, g_l as in `study.kernels`, l = 1 … D−1.
 
-    forward:   product_1 = x W_1;  advance → n_l, a_l;  product_{l+1} = a_l W_{l+1};  logits = a_{D−1} W_D + b_D
-    backward:  ∂logits = (softmax − one-hot)/B;  g_a = ∂logits W_Dᵀ;  pull_back → g_l, a_l;
-               ∂W_{l+1} = a_lᵀ g_{l+1} (∂logits for the last);  g_a = g_l W_lᵀ;  …  ∂W_1 = xᵀ g_1
+    forward:   product_1 = W_1ᵀ xᵀ;  advance → n_l, a_l;  product_{l+1} = W_{l+1}ᵀ a_l;  logits = W_Dᵀ a_{D−1} + b_D
+    backward:  ∂logits = (softmax − one-hot)/B;  g_a = W_D ∂logits;  pull_back → g_l, a_l;
+               ∂W_{l+1} = a_l g_{l+1}ᵀ (∂logits for the last);  g_a = W_l g_l;  …  ∂W_1 = xᵀ g_1ᵀ
+
+x is [E, B, inputs], as images lie; of everything else examples are the last axis.
 
 The loss is the sum over members of their own means, so a member's gradient is what it would be alone. Of the forward
-pass n alone is kept, one [E, B, H] per layer; all tensors are made once, so that steps allocate nothing (page faults
+pass n alone is kept, one [E, H, B] per layer; all tensors are made once, so that steps allocate nothing (page faults
 cost as much as a product) and can be captured in a CUDA graph. Products are in fp32 or, with precision bf16, in
 bfloat16; states, moments and biases are always in the type of the network.
 
@@ -19,6 +21,7 @@ import torch
 from study.kernels import BlockKernels
 from study.member_products import multiply_members
 from study.network import PackedNetwork
+from study.normalizations import EXAMPLES, UNITS
 
 PRODUCT_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 """Precision → the type of matrix products; None is the network's own."""
@@ -37,7 +40,7 @@ class Backpropagation:
         def empty(*shape: int, dtype: torch.dtype = weight.dtype) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=weight.device)
 
-        state = (members, batch_size, width)
+        state = (members, width, batch_size)
         moment = _moment_shape(network, state)
         self.x = empty(members, batch_size, inputs, dtype=self.short)
         self.n = [empty(*state) for _ in range(states)]
@@ -52,7 +55,7 @@ class Backpropagation:
         self.multiplied = self.short_streams or streams
         """Those of them that products take."""
         self.a, self.product = (empty(*state, dtype=self.short) for _ in range(2))
-        self.logits = empty(members, batch_size, classes, dtype=self.short)
+        self.logits = empty(members, classes, batch_size, dtype=self.short)
         # No kernel is given one tensor twice: it would be compiled once more for that.
         self.skip, self.residual, self.scale = (
             factor.clone() for factor in (network.skip_scale, network.residual_scale, network.residual_scale)
@@ -70,17 +73,16 @@ class Backpropagation:
         self._cut_into_layers()
 
     def _cut_into_layers(self) -> None:
-        """Make views of all layers: weights [E, in, out] and their transposes, biases [E, 1, H], gradients of both."""
+        """Make views of all layers: weights [E, in, out] and their transposes, biases [E, H, 1], gradients of both."""
         input_weight, hidden_weight, output_weight = self.short_weights or self.network.stacked[::2]
         self.weights = [input_weight[0], *hidden_weight, output_weight[0]]
-        self.transposed = [weight.transpose(1, 2) for weight in self.weights]
+        self.transposed = [weight.mT for weight in self.weights]
         self.biases, self.to_biases = (
-            [input_bias[0].unsqueeze(1), *hidden_bias.unsqueeze(2)]
+            [input_bias[0].unsqueeze(2), *hidden_bias.unsqueeze(3)]
             for input_bias, hidden_bias, _ in (self.network.stacked[1::2], self.gradients[1::2])
         )
         to_input, to_hidden, to_output = self.gradients[::2]
         self.to_weights = [to_input[0], *to_hidden, to_output[0]]
-        self.x_transposed, self.a_transposed = self.x.transpose(1, 2), self.a.transpose(1, 2)
 
     @torch.no_grad()
     def run(self, labels: torch.Tensor) -> list[torch.Tensor]:
@@ -96,7 +98,7 @@ class Backpropagation:
 
     def _forward(self) -> None:
         """Fill `n`, `mean`, `variance`, and `logits` without their bias."""
-        multiply_members(self.x, self.weights[0], out=self.product)
+        multiply_members(self.transposed[0], self.x.mT, out=self.product)
         v = self.zero
         for layer, n in enumerate(self.n):
             last = n is self.n[-1]
@@ -116,14 +118,14 @@ class Backpropagation:
             )
             if self.has_skip:
                 v = n if self.network.normalization.axis is None else v_next
-            multiply_members(self.a, self.weights[layer + 1], out=self.logits if last else self.product)
+            multiply_members(self.transposed[layer + 1], self.a, out=self.logits if last else self.product)
 
     def _backward(self, labels: torch.Tensor) -> None:
         """Fill `gradients`."""
         g_logits = self._gradient_of_logits(labels)
-        self.gradients[5][0] = g_logits.sum(dim=1)
+        self.gradients[5][0] = g_logits.sum(dim=2)
         g_above = g_logits.to(self.short)
-        multiply_members(g_above, self.transposed[-1], out=self.product)
+        multiply_members(self.weights[-1], g_above, out=self.product)
         g_next = self.zero
         for layer in range(len(self.n) - 1, -1, -1):
             last = layer == len(self.n) - 1
@@ -142,26 +144,24 @@ class Backpropagation:
                 self.a,
                 self.to_biases[layer],
             )
-            multiply_members(self.a_transposed, g_above, out=self.to_weights[layer + 1])
+            multiply_members(self.a, g_above.mT, out=self.to_weights[layer + 1])
             g_above = self.multiplied[layer % 2]
             if self.has_skip:
                 g_next = g
             if layer:
-                multiply_members(g_above, self.transposed[layer], out=self.product)
-        multiply_members(self.x_transposed, g_above, out=self.to_weights[0])
+                multiply_members(self.weights[layer], g_above, out=self.product)
+        multiply_members(self.x.mT, g_above.mT, out=self.to_weights[0])
 
     def _gradient_of_logits(self, labels: torch.Tensor) -> torch.Tensor:
-        """Return (softmax − one-hot)/B [E, B, C]; logits are taken with their bias."""
-        logits = self.logits.to(self.network.stacked[5].dtype) + self.network.stacked[5][0].unsqueeze(1)
-        gradient = logits.softmax(dim=2)
-        gradient.scatter_add_(2, labels.unsqueeze(2), torch.full_like(gradient[:, :, :1], -1))
+        """Return (softmax − one-hot)/B [E, C, B]; logits are taken with their bias."""
+        logits = self.logits.to(self.network.stacked[5].dtype) + self.network.stacked[5][0].unsqueeze(2)
+        gradient = logits.softmax(dim=1)
+        gradient.scatter_add_(1, labels.unsqueeze(1), torch.full_like(gradient[:, :1], -1))
         return gradient / labels.shape[1]
 
 
 def _moment_shape(network: PackedNetwork, state: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return the shape of the moments that a state is normalized with (of one number where there are none)."""
-    shape = list(state)
-    if network.normalization.axis is None:
-        return 1, 1, 1
-    shape[network.normalization.axis] = 1
-    return tuple(shape)
+    """Return the shape of the moments that a state is normalized with: of one number where there are none."""
+    members, width, batch_size = state
+    axis = network.normalization.axis
+    return members, *{None: (1, 1), EXAMPLES: (1, width), UNITS: (batch_size, 1)}[axis]

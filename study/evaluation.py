@@ -47,7 +47,7 @@ class EvaluationPass:
         self.room: list[torch.Tensor] = []
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits [E, B, C] of examples [B, inputs]."""
+        """Return the logits [E, B, C] of examples [B, inputs]; what lies between has examples as its last axis."""
         network, (input_weight, hidden_weight, output_weight) = self.network, self.weights
         _, input_bias, _, hidden_bias, _, output_bias = network.stacked
         self._make_room(len(x))
@@ -56,13 +56,13 @@ class EvaluationPass:
         x = x.to(self.short)[None]
         for member in range(network.member_count):  # as one batch, every member would get a copy of the examples
             one = slice(member, member + 1)
-            multiply_members(x, input_weight[0, one], out=product[one])
+            multiply_members(input_weight[0, one].mT, x.mT, out=product[one])
         for layer in range(network.depth - 1):
             last = layer == network.depth - 2
             self.kernels.advance_evaluating(
                 v,
                 product,
-                (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(1),
+                (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(2),
                 network.skip_scale if layer else self.nil,
                 network.residual_scale if layer else self.one,
                 self.one if last else network.residual_scale,
@@ -73,15 +73,17 @@ class EvaluationPass:
             )
             v, v_next = v_next, v  # both None without skip paths
             if not last:
-                multiply_members(a, hidden_weight[layer], out=product)
-        return multiply_members(a, output_weight[0]).to(output_bias.dtype) + output_bias[0].unsqueeze(1)
+                multiply_members(hidden_weight[layer].mT, a, out=product)
+        multiply_members(output_weight[0].mT, a, out=self.of_classes)
+        return self.of_classes.mT.to(output_bias.dtype) + output_bias[0].unsqueeze(1)
 
     def _make_room(self, batch_size: int) -> None:
         """Make room for an activation and a product and, with skip paths, two states; again for another batch."""
-        if not self.room or self.room[0].shape[1] != batch_size:
-            shape = self.network.member_count, batch_size, self.network.stacked[0].shape[-1]
+        if not self.room or self.room[0].shape[2] != batch_size:
+            members, width, classes = self.weights[2].shape[1:]
             kinds = (self.short,) * 2 + (self.network.stacked[0].dtype,) * (2 * self.has_skip)
-            self.room = [torch.zeros(shape, dtype=kind, device=self.one.device) for kind in kinds]
+            self.room = [self.one.new_zeros(members, width, batch_size, dtype=kind) for kind in kinds]
+            self.of_classes = self.one.new_zeros(members, classes, batch_size, dtype=self.short)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

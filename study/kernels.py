@@ -2,15 +2,16 @@
 
 Between two matrix products a block only reads and writes memory, so all of it is one kernel in each direction.
 
-Legend: E members, B examples, H units; products may be in a shorter type than states.
-    v, n     [E, B, H]  a stream state and N(v)
-    a        [E, B, H]  scale · φ(n), what is multiplied by the next weights
-    product  [E, B, H]  a W of the block before
-    bias     [E, 1, H]
+Legend: E members, H units, B examples; products may be in a shorter type than states. Examples are the last axis: their
+number is a multiple of what a vector of the processor holds, where the number of units often is not.
+    v, n     [E, H, B]  a stream state and N(v)
+    a        [E, H, B]  scale · φ(n), what is multiplied by the next weights
+    product  [E, H, B]  Wᵀ a of the block before
+    bias     [E, H, 1]
     skip, residual, scale  [E, 1, 1]  k/√(k²+1); 1/√(k²+1) for the bias of one block and for the a of the next
     g        [E, B, H]  gradient of the loss with respect to v;  g_a with respect to a
 
-    v_{l+1} = skip · v_l + (product + residual · bias)                    (product = a W holds its factor already)
+    v_{l+1} = skip · v_l + (product + residual · bias)                    (product = Wᵀ a holds its factor already)
     g_l     = skip · g_{l+1} + N'ᵀ( φ'(n) ∘ (scale · g_a) )
     gradient of bias = residual · Σ_B g                                  (0 where batch normalization follows)
 
@@ -34,7 +35,7 @@ import torch
 
 from study.activations import ACTIVATION_TABLE
 from study.native_kernels import make_native_block_kernels
-from study.normalizations import EXAMPLES, NORMALIZATION_TABLE
+from study.normalizations import NORMALIZATION_TABLE
 from study.processor import keep_compiled_kernels
 from study.running_statistics import standardise_with
 
@@ -91,11 +92,11 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
             n.copy_(state)
             a.copy_(scale * phi(state))
             return
-        normalized, m, s = normalization.standardise(state)
+        normalized, m, s = normalization.standardise(state.mT)
         if v_next is not None:
             v_next.copy_(state)
-        n.copy_(normalized)
-        a.copy_(scale * phi(normalized))
+        n.copy_(normalized.mT)
+        a.copy_(scale * phi(normalized.mT))
         mean.copy_(m)
         variance.copy_(s)
 
@@ -105,12 +106,12 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         """Write the next state and its activation; batch normalization uses the running moments given."""
         state = _add_skip(skip, v, product.to(bias.dtype) + residual * bias)
         if normalization.couples_examples:
-            normalized = standardise_with(state, mean, variance)
+            normalized = standardise_with(state.mT, mean, variance)
         else:
-            normalized = normalization.normalize(state)
+            normalized = normalization.normalize(state.mT)
         if v_next is not None:
             v_next.copy_(state)
-        a.copy_(scale * phi(normalized))
+        a.copy_(scale * phi(normalized.mT))
 
     def pull_back(
         g_a: T,
@@ -132,14 +133,14 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
         """
         activated, through_phi = torch.func.vjp(phi, n)  # type: ignore[misc]
         (g_n,) = through_phi(scale * g_a.to(n.dtype))
-        result = _add_skip(skip, g_next, normalization.pull_back(g_n, n, variance))
+        result = _add_skip(skip, g_next, normalization.pull_back(g_n.mT, n.mT, variance).mT)
         a.copy_(scale * activated)
         if g is not None:
             g.copy_(result)
         if g_short is not None:
             g_short.copy_(result)
         if not normalization.couples_examples:
-            to_bias.copy_(residual * result.sum(dim=EXAMPLES, keepdim=True))
+            to_bias.copy_(residual * result.sum(dim=2, keepdim=True))
 
     return take_images, advance, advance_evaluating, pull_back
 

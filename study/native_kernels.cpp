@@ -1,10 +1,11 @@
 // Element-wise work of training on the CPU, member by member: what `study/kernels.py` says in torch, as loops over rows.
 //
-// Legend: E members, B examples, H units, L layers; S the type of states, P that of products (equal to S or shorter).
-// All tensors are contiguous. Moments are taken over examples (batch normalization), units (layer, rms) or not at all.
+// Legend: E members, H units, B examples, L layers; S the type of states, P that of products (equal to S or shorter).
+// All tensors are contiguous; a row is one unit for all examples. Moments are taken over examples (batch
+// normalization), units (layer, rms) or not at all.
 // No loop sees more than one member, so a member's bits depend on nothing but its own row lengths.
 //
-// A member's tile of B × H numbers stays in the fastest caches from its first pass to its last, where a library that
+// A member's tile of H × B numbers stays in the fastest caches from its first pass to its last, where a library that
 // goes over whole packs fetches it anew for each pass.
 //
 // To add an activation, add a struct with its value and slope, and a line to ROWS_OF. Constants are those of the Python
@@ -36,13 +37,26 @@ inline float widen(bfloat16 x) {
 inline float widen(float x) { return x; }
 inline double widen(double x) { return x; }
 
-inline void shorten(float x, float& to) { to = x; }
-inline void shorten(double x, double& to) { to = x; }
-inline void shorten(float x, bfloat16& to) {
+inline uint16_t shortened_bits(float x) {  // to nearest, ties to even
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
-  to.bits = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+inline void shorten(const float* from, bfloat16* to, int64_t count) {
+  int64_t i = 0;
+#ifdef __AVX512BF16__
+  for (; i + 16 <= count; i += 16) {
+    const auto shortened = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+    std::memcpy(to + i, &shortened, sizeof(shortened));
+  }
+#endif
+  for (; i < count; ++i) to[i].bits = shortened_bits(from[i]);
+}
+template <typename S>
+void shorten(const S* from, S* to, int64_t count) {
+  std::memcpy(to, from, count * sizeof(S));
 }
 
 // ---- activations: φ(z), and φ'(z) where φ(z) is known, of a vector
@@ -134,28 +148,28 @@ V pull_through(const V& z, const V& value, const V& g) {
     return Phi::slope(z, value) * g;
 }
 
-// ---- activations: rows of one example's units
+// ---- activations: rows
 
 template <typename S>
 struct Rows {
-  void (*forward)(const S* n, S scale, S* a, int64_t units);                           // a = scale · φ(n)
-  void (*backward)(const S* n, S scale, const S* g_a, S* g, S* a, int64_t units);      // and g = φ'(n) · scale · g_a
+  void (*forward)(const S* n, S scale, S* a, int64_t length);                       // a = scale · φ(n)
+  void (*backward)(const S* n, S scale, const S* g_a, S* g, S* a, int64_t length);  // and g = φ'(n) · scale · g_a
 };
 
 template <typename S, typename Phi>
-void go_forward(const S* n, S scale, S* a, int64_t units) {
+void go_forward(const S* n, S scale, S* a, int64_t length) {
   using V = Vectorized<S>;
-  for (int64_t i = 0; i < units; i += V::size()) {
-    const int64_t count = std::min<int64_t>(V::size(), units - i);
+  for (int64_t i = 0; i < length; i += V::size()) {
+    const int64_t count = std::min<int64_t>(V::size(), length - i);
     (V(scale) * Phi::value(V::loadu(n + i, count))).store(a + i, count);
   }
 }
 
 template <typename S, typename Phi>
-void go_backward(const S* n, S scale, const S* g_a, S* g, S* a, int64_t units) {
+void go_backward(const S* n, S scale, const S* g_a, S* g, S* a, int64_t length) {
   using V = Vectorized<S>;
-  for (int64_t i = 0; i < units; i += V::size()) {
-    const int64_t count = std::min<int64_t>(V::size(), units - i);
+  for (int64_t i = 0; i < length; i += V::size()) {
+    const int64_t count = std::min<int64_t>(V::size(), length - i);
     const V z = V::loadu(n + i, count), value = Phi::value(z);
     pull_through<Phi>(z, value, V(scale) * V::loadu(g_a + i, count)).store(g + i, count);
     (V(scale) * value).store(a + i, count);
@@ -191,122 +205,138 @@ struct Architecture {
 template <typename S>
 S inverse_deviation(S variance) { return S(1) / std::sqrt(variance + S(EPSILON)); }
 
-// state = skip · v + product + residual · bias; without the first term where a member has no skip path.
+// state = skip · v + product + shift, without the first term where a member has no skip path; returns the sum.
 template <typename S, typename P>
-void write_state(const S* v, const P* product, const S* bias, S skip, S residual, S* state, int64_t units) {
+S write_state(const S* v, const P* product, S skip, S shift, S* state, int64_t length) {
+  S sum = 0;
   if (v && skip != 0) {
-#pragma GCC ivdep
-    for (int64_t j = 0; j < units; ++j) state[j] = skip * v[j] + (widen(product[j]) + residual * bias[j]);
-  } else {
-#pragma GCC ivdep
-    for (int64_t j = 0; j < units; ++j) state[j] = widen(product[j]) + residual * bias[j];
-  }
-}
-
-// a = scale · φ(n), through `room` [H] where products are in a shorter type.
-template <typename S, typename P>
-void write_activation(const Rows<S>& phi, const S* n, S scale, S* room, P* a, int64_t units) {
-  if constexpr (std::is_same_v<S, P>) {
-    phi.forward(n, scale, a, units);
-  } else {
-    phi.forward(n, scale, room, units);
-    for (int64_t j = 0; j < units; ++j) shorten(room[j], a[j]);
-  }
-}
-
-template <typename S>
-void moments_of_row(const S* row, int64_t units, bool centred, S& mean, S& variance) {
-  S sum = 0, square = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < units; ++j) sum += row[j];
-  mean = sum / units;
-  const S centre = centred ? mean : S(0);
-#pragma omp simd reduction(+ : square)
-  for (int64_t j = 0; j < units; ++j) square += (row[j] - centre) * (row[j] - centre);
-  variance = square / units;
+    for (int64_t i = 0; i < length; ++i) sum += state[i] = skip * v[i] + (widen(product[i]) + shift);
+  } else {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < length; ++i) sum += state[i] = widen(product[i]) + shift;
+  }
+  return sum;
 }
 
-// Moments over the examples of a tile [B, H], [H] each.
+// a = scale · φ(n), through `room` [B] where products are in a shorter type.
+template <typename S, typename P>
+void write_activation(const Rows<S>& phi, const S* n, S scale, S* room, P* a, int64_t length) {
+  if constexpr (std::is_same_v<S, P>) {
+    phi.forward(n, scale, a, length);
+  } else {
+    phi.forward(n, scale, room, length);
+    shorten(room, a, length);
+  }
+}
+
 template <typename S>
-void moments_of_columns(const S* tile, int64_t examples, int64_t units, S* mean, S* variance) {
-  std::fill_n(mean, units, S(0));
-  std::fill_n(variance, units, S(0));
-  for (int64_t i = 0; i < examples; ++i)
+S variance_of(const S* row, S mean, int64_t length) {
+  S square = 0;
+#pragma omp simd reduction(+ : square)
+  for (int64_t i = 0; i < length; ++i) square += (row[i] - mean) * (row[i] - mean);
+  return square / length;
+}
+
+template <typename S>
+void standardise_row(const S* from, S mean, S factor, S* to, int64_t length) {
 #pragma GCC ivdep
-    for (int64_t j = 0; j < units; ++j) mean[j] += tile[i * units + j];
-  for (int64_t j = 0; j < units; ++j) mean[j] /= examples;
-  for (int64_t i = 0; i < examples; ++i)
+  for (int64_t i = 0; i < length; ++i) to[i] = (from[i] - mean) * factor;
+}
+
+// Moments over the units of a tile [H, B], [B] each: the mean (0 where it is left in), and the variance around it.
+template <typename S>
+void moments_of_units(const S* tile, int64_t units, int64_t examples, bool centred, S* mean, S* variance) {
+  std::fill_n(mean, examples, S(0));
+  std::fill_n(variance, examples, S(0));
+  if (centred) {
+    for (int64_t j = 0; j < units; ++j)
 #pragma GCC ivdep
-    for (int64_t j = 0; j < units; ++j) {
-      const S residual = tile[i * units + j] - mean[j];
-      variance[j] += residual * residual;
+      for (int64_t i = 0; i < examples; ++i) mean[i] += tile[j * examples + i];
+    for (int64_t i = 0; i < examples; ++i) mean[i] /= units;
+  }
+  for (int64_t j = 0; j < units; ++j)
+#pragma GCC ivdep
+    for (int64_t i = 0; i < examples; ++i) {
+      const S residual = tile[j * examples + i] - mean[i];
+      variance[i] += residual * residual;
     }
-  for (int64_t j = 0; j < units; ++j) variance[j] /= examples;
+  for (int64_t i = 0; i < examples; ++i) variance[i] /= units;
+}
+
+// Rows of a tile standardised by example: to = (from − mean) · inverse.
+template <typename S>
+void standardise_examples(const S* from, const S* mean, const S* inverse, S* to, int64_t examples) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < examples; ++i) to[i] = (from[i] - mean[i]) * inverse[i];
 }
 
 template <typename S, typename P>
-void advance(const Architecture& network, int64_t members, int64_t examples, int64_t units, const S* v,
+void advance(const Architecture& network, int64_t members, int64_t units, int64_t examples, const S* v,
              const P* product, const S* bias, const S* skip, const S* residual, const S* scale, S* v_next, S* n, P* a,
              S* mean, S* variance) {
   const Rows<S> phi = ROWS_OF<S>[network.activation].rows;
-  const int64_t tile = examples * units;
-  const int64_t moments = network.axis == EXAMPLES ? units : examples;
-  std::vector<S> room(units), inverse(units);
+  const int64_t tile = units * examples;
+  std::vector<S> room(examples), inverse(examples);
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, n += tile, a += tile) {
-    S* state = v_next ? v_next + e * tile : n;  // n is written over it
-    for (int64_t i = 0; i < tile; i += units)
-      write_state(v ? v + e * tile + i : nullptr, product + i, bias, skip[e], residual[e], state + i, units);
-    S* member_mean = mean + e * moments;
-    S* member_variance = variance + e * moments;
-    if (network.axis == EXAMPLES) {
-      moments_of_columns(state, examples, units, member_mean, member_variance);
-      for (int64_t j = 0; j < units; ++j) inverse[j] = inverse_deviation(member_variance[j]);
-    }
-    for (int64_t i = 0; i < examples; ++i) {
-      const S* from = state + i * units;
-      S* to = n + i * units;
+    S* states = v_next ? v_next + e * tile : n;  // n is written over it
+    for (int64_t j = 0; j < units; ++j) {
+      const int64_t row = j * examples;
+      S* state = states + row;
+      const S sum =
+          write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
+      if (network.axis == UNITS) continue;
       if (network.axis == EXAMPLES) {
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) to[j] = (from[j] - member_mean[j]) * inverse[j];
-      } else if (network.axis == UNITS) {
-        moments_of_row(from, units, network.centred, member_mean[i], member_variance[i]);
-        const S centre = network.centred ? member_mean[i] : S(0), factor = inverse_deviation(member_variance[i]);
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) to[j] = (from[j] - centre) * factor;
-      } else if (to != from) {
-        std::memcpy(to, from, units * sizeof(S));
+        const S centre = mean[e * units + j] = sum / examples;
+        const S square = variance[e * units + j] = variance_of(state, centre, examples);
+        standardise_row(state, centre, inverse_deviation(square), n + row, examples);
+      } else if (n + row != state) {
+        std::memcpy(n + row, state, examples * sizeof(S));
       }
-      write_activation(phi, to, scale[e], room.data(), a + i * units, units);
+      write_activation(phi, n + row, scale[e], room.data(), a + row, examples);
+    }
+    if (network.axis != UNITS) continue;
+    S* centre = mean + e * examples;
+    S* square = variance + e * examples;
+    moments_of_units(states, units, examples, network.centred, centre, square);
+    for (int64_t i = 0; i < examples; ++i) inverse[i] = inverse_deviation(square[i]);
+    for (int64_t row = 0; row < tile; row += examples) {
+      standardise_examples(states + row, centre, inverse.data(), n + row, examples);
+      write_activation(phi, n + row, scale[e], room.data(), a + row, examples);
     }
   }
 }
 
 template <typename S, typename P>
-void advance_evaluating(const Architecture& network, int64_t members, int64_t examples, int64_t units, const S* v,
+void advance_evaluating(const Architecture& network, int64_t members, int64_t units, int64_t examples, const S* v,
                         const P* product, const S* bias, const S* skip, const S* residual, const S* scale,
                         const S* mean, const S* variance, S* v_next, P* a) {
   const Rows<S> phi = ROWS_OF<S>[network.activation].rows;
-  const int64_t tile = examples * units;
-  std::vector<S> room(units), inverse(units), row(units);
+  const int64_t tile = units * examples;
+  std::vector<S> room(examples), row_of_n(examples), own(v_next ? 0 : network.axis == UNITS ? tile : examples);
+  std::vector<S> centre(examples), square(examples);
+  const int64_t step = v_next || network.axis == UNITS ? examples : 0;  // from one row of states to the next
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, a += tile) {
-    if (network.axis == EXAMPLES)
-      for (int64_t j = 0; j < units; ++j) inverse[j] = inverse_deviation(variance[e * units + j]);
-    for (int64_t i = 0; i < tile; i += units) {
-      S* state = v_next ? v_next + e * tile + i : row.data();
-      write_state(v ? v + e * tile + i : nullptr, product + i, bias, skip[e], residual[e], state, units);
-      S* normalized = network.axis == NO_AXIS ? state : row.data();
+    S* states = v_next ? v_next + e * tile : own.data();
+    for (int64_t j = 0; j < units; ++j) {
+      const int64_t row = j * examples;
+      S* state = states + j * step;
+      write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
+      if (network.axis == UNITS) continue;
+      const S* normalized = state;
       if (network.axis == EXAMPLES) {
-        const S* centre = mean + e * units;
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) normalized[j] = (state[j] - centre[j]) * inverse[j];
-      } else if (network.axis == UNITS) {
-        S row_mean, row_variance;
-        moments_of_row(state, units, network.centred, row_mean, row_variance);
-        const S centre = network.centred ? row_mean : S(0), factor = inverse_deviation(row_variance);
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) normalized[j] = (state[j] - centre) * factor;
+        const S factor = inverse_deviation(variance[e * units + j]);
+        standardise_row(state, mean[e * units + j], factor, row_of_n.data(), examples);
+        normalized = row_of_n.data();
       }
-      write_activation(phi, normalized, scale[e], room.data(), a + i, units);
+      write_activation(phi, normalized, scale[e], room.data(), a + row, examples);
+    }
+    if (network.axis != UNITS) continue;
+    moments_of_units(states, units, examples, network.centred, centre.data(), square.data());
+    for (int64_t i = 0; i < examples; ++i) square[i] = inverse_deviation(square[i]);
+    for (int64_t row = 0; row < tile; row += examples) {
+      standardise_examples(states + row, centre.data(), square.data(), row_of_n.data(), examples);
+      write_activation(phi, row_of_n.data(), scale[e], room.data(), a + row, examples);
     }
   }
 }
@@ -314,81 +344,87 @@ void advance_evaluating(const Architecture& network, int64_t members, int64_t ex
 // g_n = φ'(n) · scale · g_a, and a again.
 template <typename S, typename P>
 void pull_through_activation(const Rows<S>& phi, const S* n, S scale, const P* g_a, S* room, S* g_n, P* a,
-                             int64_t units) {
+                             int64_t length) {
   if constexpr (std::is_same_v<S, P>) {
-    phi.backward(n, scale, g_a, g_n, a, units);
+    phi.backward(n, scale, g_a, g_n, a, length);
   } else {
 #pragma GCC ivdep
-    for (int64_t j = 0; j < units; ++j) g_n[j] = widen(g_a[j]);
-    phi.backward(n, scale, g_n, g_n, room, units);
-    for (int64_t j = 0; j < units; ++j) shorten(room[j], a[j]);
+    for (int64_t i = 0; i < length; ++i) g_n[i] = widen(g_a[i]);
+    phi.backward(n, scale, g_n, g_n, room, length);
+    shorten(room, a, length);
   }
 }
 
 template <typename S, typename P>
-void pull_back(const Architecture& network, int64_t members, int64_t examples, int64_t units, const P* g_a, const S* n,
+void pull_back(const Architecture& network, int64_t members, int64_t units, int64_t examples, const P* g_a, const S* n,
                const S* variance, const S* scale, const S* g_next, const S* skip, const S* residual, S* g, P* g_short,
                P* a, S* to_bias) {
   const Rows<S> phi = ROWS_OF<S>[network.activation].rows;
-  const int64_t tile = examples * units;
-  const int64_t moments = network.axis == EXAMPLES ? units : examples;
-  std::vector<S> room(units), along(units), mean(units), inverse(units), own_tile(g ? 0 : tile);
+  const int64_t tile = units * examples;
+  std::vector<S> room(examples), along(examples), mean(examples), inverse(examples);
+  std::vector<S> own(g ? 0 : network.axis == UNITS ? tile : examples);
+  const int64_t step = g || network.axis == UNITS ? examples : 0;  // from one row of results to the next
   for (int64_t e = 0; e < members; ++e, g_a += tile, n += tile, a += tile) {
-    S* result = g ? g + e * tile : own_tile.data();
-    std::fill(along.begin(), along.end(), S(0));
-    std::fill(mean.begin(), mean.end(), S(0));
-    for (int64_t i = 0; i < examples; ++i) {
-      const S* normalized = n + i * units;
-      S* row = result + i * units;
-      pull_through_activation(phi, normalized, scale[e], g_a + i * units, room.data(), row, a + i * units, units);
-      if (network.axis == EXAMPLES) {
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) {
-          along[j] += row[j] * normalized[j];
-          mean[j] += row[j];
-        }
-      } else if (network.axis == UNITS) {
-        S dot = 0, sum = 0;
-#pragma omp simd reduction(+ : dot, sum)
-        for (int64_t j = 0; j < units; ++j) {
-          dot += row[j] * normalized[j];
-          sum += row[j];
-        }
-        dot /= units;
-        sum = network.centred ? sum / units : S(0);
-        const S factor = inverse_deviation(variance[e * moments + i]);
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) row[j] = (row[j] - normalized[j] * dot - sum) * factor;
-      }
-    }
-    if (network.axis == EXAMPLES)
-      for (int64_t j = 0; j < units; ++j) {
-        along[j] /= examples;
-        mean[j] /= examples;
-        inverse[j] = inverse_deviation(variance[e * units + j]);
-      }
-    S* member_bias = to_bias + e * units;
-    if (network.axis != EXAMPLES) std::fill_n(member_bias, units, S(0));
-    for (int64_t i = 0; i < tile; i += units) {
-      S* row = result + i;
-      if (network.axis == EXAMPLES) {
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) row[j] = (row[j] - n[i + j] * along[j] - mean[j]) * inverse[j];
-      }
+    S* results = g ? g + e * tile : own.data();
+    const auto add_skip = [&](int64_t j, S* result) {
       if (g_next && skip[e] != 0) {
-        const S* above = g_next + e * tile + i;
+        const S* above = g_next + e * tile + j * examples;
 #pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) row[j] = skip[e] * above[j] + row[j];
+        for (int64_t i = 0; i < examples; ++i) result[i] = skip[e] * above[i] + result[i];
       }
       if (network.axis != EXAMPLES) {
-#pragma GCC ivdep
-        for (int64_t j = 0; j < units; ++j) member_bias[j] += row[j];
+        S sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < examples; ++i) sum += result[i];
+        to_bias[e * units + j] = residual[e] * sum;
       }
-      if (g_short)
-        for (int64_t j = 0; j < units; ++j) shorten(row[j], g_short[e * tile + i + j]);
+      if (g_short) shorten(result, g_short + e * tile + j * examples, examples);
+    };
+    if (network.axis == UNITS) {
+      std::fill(along.begin(), along.end(), S(0));
+      std::fill(mean.begin(), mean.end(), S(0));
     }
-    if (network.axis != EXAMPLES)
-      for (int64_t j = 0; j < units; ++j) member_bias[j] *= residual[e];
+    for (int64_t j = 0; j < units; ++j) {
+      const int64_t row = j * examples;
+      const S* normalized = n + row;
+      S* result = results + j * step;
+      pull_through_activation(phi, normalized, scale[e], g_a + row, room.data(), result, a + row, examples);
+      if (network.axis == UNITS) {
+#pragma GCC ivdep
+        for (int64_t i = 0; i < examples; ++i) {
+          along[i] += result[i] * normalized[i];
+          mean[i] += result[i];
+        }
+        continue;
+      }
+      if (network.axis == EXAMPLES) {
+        S dot = 0, sum = 0;
+#pragma omp simd reduction(+ : dot, sum)
+        for (int64_t i = 0; i < examples; ++i) {
+          dot += result[i] * normalized[i];
+          sum += result[i];
+        }
+        dot /= examples;
+        sum /= examples;
+        const S factor = inverse_deviation(variance[e * units + j]);
+#pragma GCC ivdep
+        for (int64_t i = 0; i < examples; ++i) result[i] = (result[i] - normalized[i] * dot - sum) * factor;
+      }
+      add_skip(j, result);
+    }
+    if (network.axis != UNITS) continue;
+    for (int64_t i = 0; i < examples; ++i) {
+      along[i] /= units;
+      mean[i] = network.centred ? mean[i] / units : S(0);
+      inverse[i] = inverse_deviation(variance[e * examples + i]);
+    }
+    for (int64_t j = 0; j < units; ++j) {
+      const S* normalized = n + j * examples;
+      S* result = results + j * examples;
+#pragma GCC ivdep
+      for (int64_t i = 0; i < examples; ++i) result[i] = (result[i] - normalized[i] * along[i] - mean[i]) * inverse[i];
+      add_skip(j, result);
+    }
   }
 }
 
@@ -398,17 +434,21 @@ void pull_back(const Architecture& network, int64_t members, int64_t examples, i
 template <typename S, typename P>
 void take_images(int64_t count, int64_t inputs, const uint8_t* images, const int64_t* rows, const S* factor,
                  const S* shift, P* x) {
+  std::vector<S> room(inputs);
   for (int64_t i = 0; i < count; ++i, x += inputs) {
     const uint8_t* image = images + rows[i] * inputs;
+    S* standardised = std::is_same_v<S, P> ? reinterpret_cast<S*>(x) : room.data();
 #pragma GCC ivdep
-    for (int64_t j = 0; j < inputs; ++j) shorten(static_cast<S>(image[j]) * factor[j] + shift[j], x[j]);
+    for (int64_t j = 0; j < inputs; ++j) standardised[j] = static_cast<S>(image[j]) * factor[j] + shift[j];
+    if constexpr (!std::is_same_v<S, P>) shorten(standardised, x, inputs);
   }
 }
 
-// What follows an update of parameters: copies of them in the type of products.
-template <typename S, typename P>
-void copy_short(const S* p, int64_t count, P* short_p) {
-  for (int64_t i = 0; i < count; ++i) shorten(p[i], short_p[i]);
+// Parameters are updated and, in the type of products, copied block by block: the copy finds them in the cache.
+template <typename Update>
+void for_blocks(int64_t count, const Update& update) {
+  constexpr int64_t BLOCK = 1024;
+  for (int64_t start = 0; start < count; start += BLOCK) update(start, std::min(start + BLOCK, count));
 }
 
 template <typename S, typename G, typename P>
@@ -417,14 +457,16 @@ void step_of_adam(int64_t layers, int64_t members, int64_t count, S* p, const G*
   const S new_1 = static_cast<S>(1 - beta_1), old_2 = static_cast<S>(beta_2), new_2 = static_cast<S>(1 - beta_2);
   for (int64_t l = 0; l < layers; ++l)
     for (int64_t e = 0; e < members; ++e, p += count, g += count, m += count, s += count) {
+      for_blocks(count, [&](int64_t start, int64_t end) {
 #pragma GCC ivdep
-      for (int64_t i = 0; i < count; ++i) {
-        const S gradient = widen(g[i]) + weight_decay[e] * p[i];
-        m[i] += (gradient - m[i]) * new_1;
-        s[i] = s[i] * old_2 + gradient * gradient * new_2;
-        p[i] -= rate[e] * m[i] / (std::sqrt(s[i]) * root_correction + epsilon);
-      }
-      if (short_p) copy_short(p, count, short_p + (l * members + e) * count);
+        for (int64_t i = start; i < end; ++i) {
+          const S gradient = widen(g[i]) + weight_decay[e] * p[i];
+          m[i] += (gradient - m[i]) * new_1;
+          s[i] = s[i] * old_2 + gradient * gradient * new_2;
+          p[i] -= rate[e] * m[i] / (std::sqrt(s[i]) * root_correction + epsilon);
+        }
+        if (short_p) shorten(p + start, short_p + (l * members + e) * count + start, end - start);
+      });
     }
 }
 
@@ -433,12 +475,14 @@ void step_of_sgd(int64_t layers, int64_t members, int64_t count, S* p, const G* 
                  const S* weight_decay, const S* momentum, P* short_p) {
   for (int64_t l = 0; l < layers; ++l)
     for (int64_t e = 0; e < members; ++e, p += count, g += count, b += count) {
+      for_blocks(count, [&](int64_t start, int64_t end) {
 #pragma GCC ivdep
-      for (int64_t i = 0; i < count; ++i) {
-        b[i] = momentum[e] * b[i] + (widen(g[i]) + weight_decay[e] * p[i]);
-        p[i] -= rate[e] * b[i];
-      }
-      if (short_p) copy_short(p, count, short_p + (l * members + e) * count);
+        for (int64_t i = start; i < end; ++i) {
+          b[i] = momentum[e] * b[i] + (widen(g[i]) + weight_decay[e] * p[i]);
+          p[i] -= rate[e] * b[i];
+        }
+        if (short_p) shorten(p + start, short_p + (l * members + e) * count + start, end - start);
+      });
     }
 }
 
@@ -457,23 +501,23 @@ EXPORT int64_t activation_number(const char* name) {
 }
 
 #define EXPORT_FOR(S, P, SUFFIX)                                                                                       \
-  EXPORT void advance_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t B, int64_t H,     \
+  EXPORT void advance_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t H, int64_t B,     \
                                const S* v, const P* product, const S* bias, const S* skip, const S* residual,         \
                                const S* scale, S* v_next, S* n, P* a, S* mean, S* variance) {                          \
-    advance<S, P>({activation, axis, centred}, E, B, H, v, product, bias, skip, residual, scale, v_next, n, a, mean,   \
+    advance<S, P>({activation, axis, centred}, E, H, B, v, product, bias, skip, residual, scale, v_next, n, a, mean,   \
                   variance);                                                                                           \
   }                                                                                                                    \
-  EXPORT void advance_evaluating_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t B,     \
-                                          int64_t H, const S* v, const P* product, const S* bias, const S* skip,       \
+  EXPORT void advance_evaluating_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t H,     \
+                                          int64_t B, const S* v, const P* product, const S* bias, const S* skip,       \
                                           const S* residual, const S* scale, const S* mean, const S* variance,         \
                                           S* v_next, P* a) {                                                           \
-    advance_evaluating<S, P>({activation, axis, centred}, E, B, H, v, product, bias, skip, residual, scale, mean,      \
+    advance_evaluating<S, P>({activation, axis, centred}, E, H, B, v, product, bias, skip, residual, scale, mean,      \
                              variance, v_next, a);                                                                     \
   }                                                                                                                    \
-  EXPORT void pull_back_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t B, int64_t H,   \
+  EXPORT void pull_back_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t H, int64_t B,   \
                                  const P* g_a, const S* n, const S* variance, const S* scale, const S* g_next,         \
                                  const S* skip, const S* residual, S* g, P* g_short, P* a, S* to_bias) {               \
-    pull_back<S, P>({activation, axis, centred}, E, B, H, g_a, n, variance, scale, g_next, skip, residual, g, g_short, \
+    pull_back<S, P>({activation, axis, centred}, E, H, B, g_a, n, variance, scale, g_next, skip, residual, g, g_short, \
                     a, to_bias);                                                                                       \
   }                                                                                                                    \
   EXPORT void take_images_##SUFFIX(int64_t count, int64_t inputs, const uint8_t* images, const int64_t* rows,          \
