@@ -205,18 +205,16 @@ struct Architecture {
 template <typename S>
 S inverse_deviation(S variance) { return S(1) / std::sqrt(variance + S(EPSILON)); }
 
-// state = skip · v + product + shift, without the first term where a member has no skip path; returns the sum.
+// state = skip · v + product + shift, without the first term where a member has no skip path.
 template <typename S, typename P>
-S write_state(const S* v, const P* product, S skip, S shift, S* state, int64_t length) {
-  S sum = 0;
+void write_state(const S* v, const P* product, S skip, S shift, S* state, int64_t length) {
   if (v && skip != 0) {
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < length; ++i) sum += state[i] = skip * v[i] + (widen(product[i]) + shift);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < length; ++i) state[i] = skip * v[i] + (widen(product[i]) + shift);
   } else {
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < length; ++i) sum += state[i] = widen(product[i]) + shift;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < length; ++i) state[i] = widen(product[i]) + shift;
   }
-  return sum;
 }
 
 // a = scale · φ(n), through `room` [B] where products are in a shorter type.
@@ -228,6 +226,14 @@ void write_activation(const Rows<S>& phi, const S* n, S scale, S* room, P* a, in
     phi.forward(n, scale, room, length);
     shorten(room, a, length);
   }
+}
+
+template <typename S>
+S mean_of(const S* row, int64_t length) {
+  S sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < length; ++i) sum += row[i];
+  return sum / length;
 }
 
 template <typename S>
@@ -283,11 +289,10 @@ void advance(const Architecture& network, int64_t members, int64_t units, int64_
     for (int64_t j = 0; j < units; ++j) {
       const int64_t row = j * examples;
       S* state = states + row;
-      const S sum =
-          write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
+      write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
       if (network.axis == UNITS) continue;
       if (network.axis == EXAMPLES) {
-        const S centre = mean[e * units + j] = sum / examples;
+        const S centre = mean[e * units + j] = mean_of(state, examples);
         const S square = variance[e * units + j] = variance_of(state, centre, examples);
         standardise_row(state, centre, inverse_deviation(square), n + row, examples);
       } else if (n + row != state) {
