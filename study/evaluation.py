@@ -53,10 +53,8 @@ class EvaluationPass:
         self._make_room(len(x))
         (a, product), states = self.room[:2], self.room[2:]
         v, v_next = (states[0].zero_(), states[1]) if states else (None, None)
-        x = x.to(self.short)[None]
-        for member in range(network.member_count):  # as one batch, every member would get a copy of the examples
-            one = slice(member, member + 1)
-            multiply_members(input_weight[0, one].mT, x.mT, out=product[one])
+        shared = x.to(self.short).expand(network.member_count, -1, -1)
+        multiply_members(input_weight[0].mT, shared.mT, out=product)
         for layer in range(network.depth - 1):
             last = layer == network.depth - 2
             self.kernels.advance_evaluating(

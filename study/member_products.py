@@ -32,11 +32,18 @@ ALIGNMENT_BYTES = 64
 
 
 def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return x w of every member, [E, B, d], in `out` when it is given; either factor may be a transposed view."""
+    """Return x w of every member, [E, B, d], in `out` when it is given.
+
+    Either factor may be a transposed view, and w one matrix, expanded, that all members share.
+    """
     if out is not None and out.device.type == "cpu" and out.dtype in NATIVE_DTYPES and load_library():
         multiply(x, w, out)
         return out
     (members, batch, fan_in), fan_out = x.shape, w.shape[2]
+    if out is not None and members > 1 and w.stride(0) == 0:  # as one batch, every member would get a copy of w
+        for one in (slice(member, member + 1) for member in range(members)):
+            multiply_members(x[one], w[one], out=out[one])
+        return out
     by_onednn = multiplies_with_onednn(x.dtype) and batch * fan_in * fan_out > ONEDNN_LEAST
     if x.device.type != "cpu" or _can_be_one_batch(batch, fan_in, fan_out, x.dtype, by_onednn):
         return torch.bmm(x, w, out=out)

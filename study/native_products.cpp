@@ -65,7 +65,14 @@ void multiply_tile(int64_t terms, Matrix<const S> a, Panel<S> b, S* c, int64_t c
       S* from = c + i * c_row + j * W;
       sum[i][j] = !add ? V(S(0)) : j < WHOLE ? V::loadu(from) : V::loadu(from, cut);
     }
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < T; ++j) __builtin_prefetch(c + i * c_row + j * W, 1);  // else the last stores wait for memory
+  const S* ahead = a.at(R, 0);  // the next tile's numbers, where they lie behind this tile's
+  const int64_t ahead_step = a.column == 1 ? 64 / sizeof(S) : 0;
   for (int64_t k = 0; k < terms; ++k) {
+    __builtin_prefetch(ahead + k * ahead_step);
     V row[T];
 #pragma GCC unroll 4
     for (int j = 0; j < T; ++j) row[j] = V::loadu(j < WHOLE ? b.whole + k * b.row + j * W : b.filled_up + k * W);
@@ -139,34 +146,36 @@ void transpose_block(const S* from, int64_t from_row, int64_t rows, int64_t colu
   for (int64_t i = 0; i < columns; ++i) std::memcpy(to + i * to_row, &row[i], sizeof(Numbers));
 }
 
+// `terms` rows of B for all panels: itself, or its transpose in `room`; and its last columns filled up, in `room`.
 template <typename S>
-void multiply(int64_t M, int64_t N, int64_t K, Matrix<const S> a, Matrix<const S> b, Matrix<S> c, S* room) {
+Panel<S> take_rows(int64_t terms, int64_t N, Matrix<const S> b, S* room) {
   constexpr int64_t W = Vectorized<S>::size();
-  const int64_t whole = N / W, cut = N % W, vectors = whole + (cut > 0);
-  const int64_t panels = (vectors + WIDEST - 1) / WIDEST;
-  S* filled_up = room + std::min(K, LONGEST) * whole * W;
-  for (int64_t k = 0; k < K; k += LONGEST) {
-    const int64_t terms = std::min(LONGEST, K - k);
-    Panel<S> rows{b.at(k, 0), b.row, filled_up};
-    if (b.column != 1) {
-      rows.whole = room;
-      rows.row = whole * W;
-      for (int64_t j = 0; j < vectors; ++j)
-        for (int64_t p = 0; p < terms; p += W) {
-          const int64_t columns = std::min(W, terms - p);
-          if (j < whole)
-            transpose_block(b.at(k + p, j * W), b.column, W, columns, room + p * rows.row + j * W, rows.row);
-          else
-            transpose_block(b.at(k + p, j * W), b.column, cut, columns, filled_up + p * W, W);
-        }
-    } else if (cut) {
-      for (int64_t p = 0; p < terms; ++p) Vectorized<S>::loadu(b.at(k + p, whole * W), cut).store(filled_up + p * W);
+  const int64_t whole = N / W * W, cut = N % W;
+  S* filled_up = room + terms * whole;
+  if (b.column == 1) {
+    if (cut)
+      for (int64_t k = 0; k < terms; ++k) Vectorized<S>::loadu(b.at(k, whole), cut).store(filled_up + k * W);
+    return {b.numbers, b.row, filled_up};
+  }
+  for (int64_t j = 0; j < N; j += W)
+    for (int64_t k = 0; k < terms; k += W) {
+      const int64_t columns = std::min(W, terms - k);
+      if (j < whole)
+        transpose_block(b.at(k, j), b.column, W, columns, room + k * whole + j, whole);
+      else
+        transpose_block(b.at(k, j), b.column, cut, columns, filled_up + k * W, W);
     }
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const int64_t first = vectors * panel / panels, end = vectors * (panel + 1) / panels;
-      MULTIPLY_PANEL<S>[cut && end == vectors][end - first - 1](
-          M, terms, a.from(0, k), {rows.whole + first * W, rows.row, filled_up}, c.at(0, first * W), c.row, cut, k > 0);
-    }
+  return {room, whole, filled_up};
+}
+
+template <typename S>
+void multiply_terms(int64_t M, int64_t N, int64_t terms, Matrix<const S> a, Panel<S> b, Matrix<S> c, bool add) {
+  constexpr int64_t W = Vectorized<S>::size();
+  const int64_t vectors = (N + W - 1) / W, cut = N % W, panels = (vectors + WIDEST - 1) / WIDEST;
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t first = vectors * panel / panels, end = vectors * (panel + 1) / panels;
+    MULTIPLY_PANEL<S>[cut && end == vectors][end - first - 1](
+        M, terms, a, {b.whole + first * W, b.row, b.filled_up}, c.at(0, first * W), c.row, cut, add);
   }
 }
 
@@ -176,9 +185,17 @@ void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const S*
                       int64_t c_member, int64_t c_row) {
   static thread_local std::vector<S> room;  // kept: fresh memory costs as much as a product
   room.resize(std::max<size_t>(room.size(), std::min(K, LONGEST) * (N + Vectorized<S>::size())));
-  for (int64_t e = 0; e < members; ++e)
-    multiply<S>(M, N, K, {a + e * a_member, a_row, a_column}, {b + e * b_member, b_row, b_column},
-                {c + e * c_member, c_row, 1}, room.data());
+  const int64_t sharing = b_member == 0 ? members : 1;  // members that have one B
+  for (int64_t first = 0; first < members; first += sharing)
+    for (int64_t k = 0; k < K; k += LONGEST) {
+      const int64_t terms = std::min(LONGEST, K - k);
+      const Matrix<const S> all_of_b{b + first * b_member, b_row, b_column};
+      const Panel<S> rows = take_rows(terms, N, all_of_b.from(k, 0), room.data());
+      for (int64_t e = first; e < first + sharing; ++e) {
+        const Matrix<const S> all_of_a{a + e * a_member, a_row, a_column};
+        multiply_terms<S>(M, N, terms, all_of_a.from(0, k), rows, {c + e * c_member, c_row, 1}, k > 0);
+      }
+    }
 }
 
 }  // namespace

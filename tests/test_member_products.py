@@ -47,6 +47,13 @@ def test_values_are_those_of_matrix_products(multiply, shape, transposed):
         torch.testing.assert_close(multiply(x, w).double(), plain, rtol=tolerance, atol=tolerance)
 
 
+def test_members_may_share_one_matrix(multiply):
+    for dtype in DTYPES:
+        x, w = make_operands((20, 300, 37), dtype=dtype)
+        shared, alone = multiply(x, w[:1].expand(5, -1, -1)), multiply(x, w[:1].repeat(5, 1, 1))
+        assert torch.equal(shared, alone)
+
+
 def test_only_the_tensor_given_is_written():
     x, w = make_operands((6, 20, 37))
     around = torch.full((5, 8, 40), 7.0)
