@@ -9,7 +9,7 @@ number is a multiple of what a vector of the processor holds, where the number o
     product  [E, H, B]  Wᵀ a of the block before
     bias     [E, H, 1]
     skip, residual, scale  [E, 1, 1]  k/√(k²+1); 1/√(k²+1) for the bias of one block and for the a of the next
-    g        [E, B, H]  gradient of the loss with respect to v;  g_a with respect to a
+    g        [E, H, B]  gradient of the loss with respect to v;  g_a with respect to a
 
     v_{l+1} = skip · v_l + (product + residual · bias)                    (product = Wᵀ a holds its factor already)
     g_l     = skip · g_{l+1} + N'ᵀ( φ'(n) ∘ (scale · g_a) )
