@@ -147,7 +147,9 @@ def _find_compiler() -> str:
 
 @functools.cache
 def _compiler_version(compiler: str) -> str:
-    answer = subprocess.run([compiler, "-dumpfullversion"], check=True, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        [compiler, "-dumpfullversion", "-dumpversion"], check=True, capture_output=True, text=True, timeout=60
+    )
     return f"{Path(compiler).name} {answer.stdout.strip()}"
 
 

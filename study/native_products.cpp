@@ -114,6 +114,18 @@ template <typename S>
 constexpr std::array MULTIPLY_PANEL{panels_of<S, false>(std::make_index_sequence<WIDEST>()),
                                     panels_of<S, true>(std::make_index_sequence<WIDEST>())};
 
+// The numbers of two vectors, as numbered by `order` from the first number of the first on.
+template <int W, typename Numbers, typename Order>
+Numbers shuffle(const Numbers& first, const Numbers& second, const Order& order) {
+#ifdef __clang__
+  Numbers result;
+  for (int i = 0; i < W; ++i) result[i] = order[i] < W ? first[order[i]] : second[order[i] - W];
+  return result;
+#else
+  return __builtin_shuffle(first, second, order);
+#endif
+}
+
 // W rows → their transpose, of which rows beyond `columns` are not written; missing rows count as zeros.
 template <typename S>
 void transpose_block(const S* from, int64_t from_row, int64_t rows, int64_t columns, S* to, int64_t to_row) {
@@ -138,8 +150,8 @@ void transpose_block(const S* from, int64_t from_row, int64_t rows, int64_t colu
   for (int step = 1; step < W; step *= 2) {
 #pragma GCC unroll 8
     for (int i = 0; i < W / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(row[i], row[i + W / 2], low);
-      next[2 * i + 1] = __builtin_shuffle(row[i], row[i + W / 2], high);
+      next[2 * i] = shuffle<W>(row[i], row[i + W / 2], low);
+      next[2 * i + 1] = shuffle<W>(row[i], row[i + W / 2], high);
     }
     std::memcpy(row, next, sizeof(row));
   }
