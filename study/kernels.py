@@ -3,7 +3,7 @@
 Between two matrix products a block only reads and writes memory, so all of it is one kernel in each direction.
 
 Legend: E members, H units, B examples; products may be in a shorter type than states. Examples are the last axis: their
-number is a multiple of what a vector of the processor holds, where the number of units often is not.
+number mostly fills whole vectors of the processor, where the number of units often does not.
     v, n     [E, H, B]  a stream state and N(v)
     a        [E, H, B]  scale · φ(n), what is multiplied by the next weights
     product  [E, H, B]  Wᵀ a of the block before

@@ -371,7 +371,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
   const int64_t step = g || network.axis == UNITS ? examples : 0;  // from one row of results to the next
   for (int64_t e = 0; e < members; ++e, g_a += tile, n += tile, a += tile) {
     S* results = g ? g + e * tile : own.data();
-    const auto add_skip = [&](int64_t j, S* result) {
+    const auto finish_row = [&](int64_t j, S* result) {
       if (g_next && skip[e] != 0) {
         const S* above = g_next + e * tile + j * examples;
 #pragma GCC ivdep
@@ -415,7 +415,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
 #pragma GCC ivdep
         for (int64_t i = 0; i < examples; ++i) result[i] = (result[i] - normalized[i] * dot - sum) * factor;
       }
-      add_skip(j, result);
+      finish_row(j, result);
     }
     if (network.axis != UNITS) continue;
     for (int64_t i = 0; i < examples; ++i) {
@@ -428,7 +428,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
       S* result = results + j * examples;
 #pragma GCC ivdep
       for (int64_t i = 0; i < examples; ++i) result[i] = (result[i] - normalized[i] * along[i] - mean[i]) * inverse[i];
-      add_skip(j, result);
+      finish_row(j, result);
     }
   }
 }

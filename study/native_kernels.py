@@ -1,6 +1,6 @@
 """Tensors on the CPU → the functions of the library, which have the arguments of those in torch.
 
-Legend as there.
+Legend as in `study/kernels.py` and `study/member_products.py`.
 """
 
 from collections.abc import Callable
