@@ -19,7 +19,8 @@ Check: `tests/reference.py` has the same gradients from autograd.
 import torch
 
 from study.kernels import BlockKernels
-from study.member_products import multiply_members
+from study.member_products import multiplies_natively, multiply_members
+from study.native_calls import written_down
 from study.network import PackedNetwork
 from study.normalizations import EXAMPLES, UNITS
 
@@ -55,7 +56,7 @@ class Backpropagation:
         self.multiplied = self.short_streams or streams
         """Those of them that products take."""
         self.a, self.product = (empty(*state, dtype=self.short) for _ in range(2))
-        self.logits = empty(members, classes, batch_size, dtype=self.short)
+        self.logits, self.g_logits = (empty(members, classes, batch_size, dtype=self.short) for _ in range(2))
         # No kernel is given one tensor twice: it would be compiled once more for that.
         self.skip, self.residual, self.scale = (
             factor.clone() for factor in (network.skip_scale, network.residual_scale, network.residual_scale)
@@ -71,6 +72,9 @@ class Backpropagation:
         self.short_weights = [w.to(self.short) for w in network.stacked[::2]] if is_short else None
         """Copies of the weights in the type of products; whoever changes the weights has to change them as well."""
         self._cut_into_layers()
+        self.go_forward, self.go_backward = self._forward, self._backward
+        if kernels.are_native and multiplies_natively(weight.device.type, self.short):
+            self.go_forward, self.go_backward = (written_down(go).make for go in (self._forward, self._backward))
 
     def _cut_into_layers(self) -> None:
         """Make views of all layers: weights [E, in, out] and their transposes, biases [E, H, 1], gradients of both."""
@@ -90,8 +94,11 @@ class Backpropagation:
 
         Batch normalization's running statistics move towards the moments of this batch.
         """
-        self._forward()
-        self._backward(labels)
+        self.go_forward()
+        gradient = self._gradient_of_logits(labels)
+        self.gradients[5][0] = gradient.sum(dim=2)
+        self.g_logits.copy_(gradient)
+        self.go_backward()
         if self.network.normalization.couples_examples:
             self.network.running.update(self.mean, self.variance, examples=labels.shape[1])
         return self.gradients
@@ -120,11 +127,9 @@ class Backpropagation:
                 v = n if self.network.normalization.axis is None else v_next
             multiply_members(self.transposed[layer + 1], self.a, out=self.logits if last else self.product)
 
-    def _backward(self, labels: torch.Tensor) -> None:
-        """Fill `gradients`."""
-        g_logits = self._gradient_of_logits(labels)
-        self.gradients[5][0] = g_logits.sum(dim=2)
-        g_above = g_logits.to(self.short)
+    def _backward(self) -> None:
+        """Fill `gradients` but for the last bias, from `g_logits`."""
+        g_above = self.g_logits
         multiply_members(self.weights[-1], g_above, out=self.product)
         g_next = self.zero
         for layer in range(len(self.n) - 1, -1, -1):

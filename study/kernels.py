@@ -53,17 +53,19 @@ class BlockKernels:
     advance: Kernel
     advance_evaluating: Kernel
     pull_back: Kernel
+    are_native: bool = False
+    """Whether the compiled library's are these."""
 
 
 @functools.cache
 def make_block_kernels(activation: str, normalization: str, compiled: bool, device_type: str = "cpu") -> BlockKernels:
     """Return the kernels of an architecture."""
-    kernels = _make_block_kernels(activation, normalization)
     if compiled and device_type == "cpu":
-        kernels = make_native_block_kernels(activation, normalization) or kernels
-    elif compiled:
-        kernels = tuple(map(compile_kernel, kernels))
-    return BlockKernels(*kernels)
+        native = make_native_block_kernels(activation, normalization)
+        if native:
+            return BlockKernels(*native, are_native=True)
+    kernels = _make_block_kernels(activation, normalization)
+    return BlockKernels(*(map(compile_kernel, kernels) if compiled and device_type != "cpu" else kernels))
 
 
 def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:

@@ -18,11 +18,9 @@ import math
 import torch
 
 from study.native_kernels import multiply
-from study.native_library import load_library
+from study.native_library import has_function
 from study.processor import multiplies_with_onednn
 
-NATIVE_DTYPES = torch.float32, torch.float64
-"""Types that the compiled library multiplies."""
 ONEDNN_LEAST = 16**3
 """Multiplications beyond which torch asks oneDNN."""
 ONEDNN_LONGEST_SUM = 256
@@ -36,7 +34,7 @@ def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None 
 
     Either factor may be a transposed view, and w one matrix, expanded, that all members share.
     """
-    if out is not None and out.device.type == "cpu" and out.dtype in NATIVE_DTYPES and load_library():
+    if out is not None and multiplies_natively(out.device.type, out.dtype):
         multiply(x, w, out)
         return out
     (members, batch, fan_in), fan_out = x.shape, w.shape[2]
@@ -54,6 +52,11 @@ def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None 
     for member in range(members):
         out[member] = _multiply_one(x[member], w[member], by_onednn)
     return out
+
+
+def multiplies_natively(device_type: str, dtype: torch.dtype) -> bool:
+    """Say whether the compiled library makes products of this type that are written into a given tensor."""
+    return device_type == "cpu" and has_function("multiply", (dtype,))
 
 
 def _multiply_one(x: torch.Tensor, w: torch.Tensor, by_onednn: bool) -> torch.Tensor:

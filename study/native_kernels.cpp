@@ -20,6 +20,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "native_exports.h"
+
 namespace {
 
 using at::vec::Vectorized;
@@ -198,10 +200,6 @@ const NamedRows<S> ROWS_OF[] = {
 
 enum Axis : int64_t { NO_AXIS = 0, EXAMPLES = 1, UNITS = 2 };
 
-struct Architecture {
-  int64_t activation, axis, centred;
-};
-
 template <typename S>
 S inverse_deviation(S variance) { return S(1) / std::sqrt(variance + S(EPSILON)); }
 
@@ -278,10 +276,10 @@ void standardise_examples(const S* from, const S* mean, const S* inverse, S* to,
 }
 
 template <typename S, typename P>
-void advance(const Architecture& network, int64_t members, int64_t units, int64_t examples, const S* v,
-             const P* product, const S* bias, const S* skip, const S* residual, const S* scale, S* v_next, S* n, P* a,
-             S* mean, S* variance) {
-  const Rows<S> phi = ROWS_OF<S>[network.activation].rows;
+void advance(int64_t activation, int64_t axis, int64_t centred, int64_t members, int64_t units, int64_t examples,
+             const S* v, const P* product, const S* bias, const S* skip, const S* residual, const S* scale, S* v_next,
+             S* n, P* a, S* mean, S* variance) {
+  const Rows<S> phi = ROWS_OF<S>[activation].rows;
   const int64_t tile = units * examples;
   std::vector<S> room(examples), inverse(examples);
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, n += tile, a += tile) {
@@ -290,8 +288,8 @@ void advance(const Architecture& network, int64_t members, int64_t units, int64_
       const int64_t row = j * examples;
       S* state = states + row;
       write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
-      if (network.axis == UNITS) continue;
-      if (network.axis == EXAMPLES) {
+      if (axis == UNITS) continue;
+      if (axis == EXAMPLES) {
         const S centre = mean[e * units + j] = mean_of(state, examples);
         const S square = variance[e * units + j] = variance_of(state, centre, examples);
         standardise_row(state, centre, inverse_deviation(square), n + row, examples);
@@ -300,10 +298,10 @@ void advance(const Architecture& network, int64_t members, int64_t units, int64_
       }
       write_activation(phi, n + row, scale[e], room.data(), a + row, examples);
     }
-    if (network.axis != UNITS) continue;
+    if (axis != UNITS) continue;
     S* centre = mean + e * examples;
     S* square = variance + e * examples;
-    moments_of_units(states, units, examples, network.centred, centre, square);
+    moments_of_units(states, units, examples, centred, centre, square);
     for (int64_t i = 0; i < examples; ++i) inverse[i] = inverse_deviation(square[i]);
     for (int64_t row = 0; row < tile; row += examples) {
       standardise_examples(states + row, centre, inverse.data(), n + row, examples);
@@ -313,31 +311,31 @@ void advance(const Architecture& network, int64_t members, int64_t units, int64_
 }
 
 template <typename S, typename P>
-void advance_evaluating(const Architecture& network, int64_t members, int64_t units, int64_t examples, const S* v,
-                        const P* product, const S* bias, const S* skip, const S* residual, const S* scale,
-                        const S* mean, const S* variance, S* v_next, P* a) {
-  const Rows<S> phi = ROWS_OF<S>[network.activation].rows;
+void advance_evaluating(int64_t activation, int64_t axis, int64_t centred, int64_t members, int64_t units,
+                        int64_t examples, const S* v, const P* product, const S* bias, const S* skip,
+                        const S* residual, const S* scale, const S* mean, const S* variance, S* v_next, P* a) {
+  const Rows<S> phi = ROWS_OF<S>[activation].rows;
   const int64_t tile = units * examples;
-  std::vector<S> room(examples), row_of_n(examples), own(v_next ? 0 : network.axis == UNITS ? tile : examples);
+  std::vector<S> room(examples), row_of_n(examples), own(v_next ? 0 : axis == UNITS ? tile : examples);
   std::vector<S> centre(examples), square(examples);
-  const int64_t step = v_next || network.axis == UNITS ? examples : 0;  // from one row of states to the next
+  const int64_t step = v_next || axis == UNITS ? examples : 0;  // from one row of states to the next
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, a += tile) {
     S* states = v_next ? v_next + e * tile : own.data();
     for (int64_t j = 0; j < units; ++j) {
       const int64_t row = j * examples;
       S* state = states + j * step;
       write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
-      if (network.axis == UNITS) continue;
+      if (axis == UNITS) continue;
       const S* normalized = state;
-      if (network.axis == EXAMPLES) {
+      if (axis == EXAMPLES) {
         const S factor = inverse_deviation(variance[e * units + j]);
         standardise_row(state, mean[e * units + j], factor, row_of_n.data(), examples);
         normalized = row_of_n.data();
       }
       write_activation(phi, normalized, scale[e], room.data(), a + row, examples);
     }
-    if (network.axis != UNITS) continue;
-    moments_of_units(states, units, examples, network.centred, centre.data(), square.data());
+    if (axis != UNITS) continue;
+    moments_of_units(states, units, examples, centred, centre.data(), square.data());
     for (int64_t i = 0; i < examples; ++i) square[i] = inverse_deviation(square[i]);
     for (int64_t row = 0; row < tile; row += examples) {
       standardise_examples(states + row, centre.data(), square.data(), row_of_n.data(), examples);
@@ -361,14 +359,14 @@ void pull_through_activation(const Rows<S>& phi, const S* n, S scale, const P* g
 }
 
 template <typename S, typename P>
-void pull_back(const Architecture& network, int64_t members, int64_t units, int64_t examples, const P* g_a, const S* n,
-               const S* variance, const S* scale, const S* g_next, const S* skip, const S* residual, S* g, P* g_short,
-               P* a, S* to_bias) {
-  const Rows<S> phi = ROWS_OF<S>[network.activation].rows;
+void pull_back(int64_t activation, int64_t axis, int64_t centred, int64_t members, int64_t units, int64_t examples,
+               const P* g_a, const S* n, const S* variance, const S* scale, const S* g_next, const S* skip,
+               const S* residual, S* g, P* g_short, P* a, S* to_bias) {
+  const Rows<S> phi = ROWS_OF<S>[activation].rows;
   const int64_t tile = units * examples;
   std::vector<S> room(examples), along(examples), mean(examples), inverse(examples);
-  std::vector<S> own(g ? 0 : network.axis == UNITS ? tile : examples);
-  const int64_t step = g || network.axis == UNITS ? examples : 0;  // from one row of results to the next
+  std::vector<S> own(g ? 0 : axis == UNITS ? tile : examples);
+  const int64_t step = g || axis == UNITS ? examples : 0;  // from one row of results to the next
   for (int64_t e = 0; e < members; ++e, g_a += tile, n += tile, a += tile) {
     S* results = g ? g + e * tile : own.data();
     const auto finish_row = [&](int64_t j, S* result) {
@@ -377,7 +375,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
 #pragma GCC ivdep
         for (int64_t i = 0; i < examples; ++i) result[i] = skip[e] * above[i] + result[i];
       }
-      if (network.axis != EXAMPLES) {
+      if (axis != EXAMPLES) {
         S sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = 0; i < examples; ++i) sum += result[i];
@@ -385,7 +383,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
       }
       if (g_short) shorten(result, g_short + e * tile + j * examples, examples);
     };
-    if (network.axis == UNITS) {
+    if (axis == UNITS) {
       std::fill(along.begin(), along.end(), S(0));
       std::fill(mean.begin(), mean.end(), S(0));
     }
@@ -394,7 +392,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
       const S* normalized = n + row;
       S* result = results + j * step;
       pull_through_activation(phi, normalized, scale[e], g_a + row, room.data(), result, a + row, examples);
-      if (network.axis == UNITS) {
+      if (axis == UNITS) {
 #pragma GCC ivdep
         for (int64_t i = 0; i < examples; ++i) {
           along[i] += result[i] * normalized[i];
@@ -402,7 +400,7 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
         }
         continue;
       }
-      if (network.axis == EXAMPLES) {
+      if (axis == EXAMPLES) {
         S dot = 0, sum = 0;
 #pragma omp simd reduction(+ : dot, sum)
         for (int64_t i = 0; i < examples; ++i) {
@@ -417,10 +415,10 @@ void pull_back(const Architecture& network, int64_t members, int64_t units, int6
       }
       finish_row(j, result);
     }
-    if (network.axis != UNITS) continue;
+    if (axis != UNITS) continue;
     for (int64_t i = 0; i < examples; ++i) {
       along[i] /= units;
-      mean[i] = network.centred ? mean[i] / units : S(0);
+      mean[i] = centred ? mean[i] / units : S(0);
       inverse[i] = inverse_deviation(variance[e * examples + i]);
     }
     for (int64_t j = 0; j < units; ++j) {
@@ -458,8 +456,9 @@ void for_blocks(int64_t count, const Update& update) {
 
 template <typename S, typename G, typename P>
 void step_of_adam(int64_t layers, int64_t members, int64_t count, S* p, const G* g, S* m, S* s, const S* rate,
-                  const S* weight_decay, S root_correction, double beta_1, double beta_2, S epsilon, P* short_p) {
+                  const S* weight_decay, const S* root_correction, double beta_1, double beta_2, S epsilon, P* short_p) {
   const S new_1 = static_cast<S>(1 - beta_1), old_2 = static_cast<S>(beta_2), new_2 = static_cast<S>(1 - beta_2);
+  const S correction = *root_correction;
   for (int64_t l = 0; l < layers; ++l)
     for (int64_t e = 0; e < members; ++e, p += count, g += count, m += count, s += count) {
       for_blocks(count, [&](int64_t start, int64_t end) {
@@ -468,7 +467,7 @@ void step_of_adam(int64_t layers, int64_t members, int64_t count, S* p, const G*
           const S gradient = widen(g[i]) + weight_decay[e] * p[i];
           m[i] += (gradient - m[i]) * new_1;
           s[i] = s[i] * old_2 + gradient * gradient * new_2;
-          p[i] -= rate[e] * m[i] / (std::sqrt(s[i]) * root_correction + epsilon);
+          p[i] -= rate[e] * m[i] / (std::sqrt(s[i]) * correction + epsilon);
         }
         if (short_p) shorten(p + start, short_p + (l * members + e) * count + start, end - start);
       });
@@ -493,7 +492,15 @@ void step_of_sgd(int64_t layers, int64_t members, int64_t count, S* p, const G* 
 
 }  // namespace
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
+struct Call {
+  void (*function)(const int64_t* words);
+  const int64_t* words;
+};
+
+// Makes calls one after the other: each from Python would take some microseconds more.
+EXPORT void make_calls(int64_t count, const Call* calls) {
+  for (int64_t i = 0; i < count; ++i) calls[i].function(calls[i].words);
+}
 
 // Returns the number of an activation, −1 where it has no kernels.
 EXPORT int64_t activation_number(const char* name) {
@@ -505,42 +512,15 @@ EXPORT int64_t activation_number(const char* name) {
   return -1;
 }
 
-#define EXPORT_FOR(S, P, SUFFIX)                                                                                       \
-  EXPORT void advance_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t H, int64_t B,     \
-                               const S* v, const P* product, const S* bias, const S* skip, const S* residual,         \
-                               const S* scale, S* v_next, S* n, P* a, S* mean, S* variance) {                          \
-    advance<S, P>({activation, axis, centred}, E, H, B, v, product, bias, skip, residual, scale, v_next, n, a, mean,   \
-                  variance);                                                                                           \
-  }                                                                                                                    \
-  EXPORT void advance_evaluating_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t H,     \
-                                          int64_t B, const S* v, const P* product, const S* bias, const S* skip,       \
-                                          const S* residual, const S* scale, const S* mean, const S* variance,         \
-                                          S* v_next, P* a) {                                                           \
-    advance_evaluating<S, P>({activation, axis, centred}, E, H, B, v, product, bias, skip, residual, scale, mean,      \
-                             variance, v_next, a);                                                                     \
-  }                                                                                                                    \
-  EXPORT void pull_back_##SUFFIX(int64_t activation, int64_t axis, int64_t centred, int64_t E, int64_t H, int64_t B,   \
-                                 const P* g_a, const S* n, const S* variance, const S* scale, const S* g_next,         \
-                                 const S* skip, const S* residual, S* g, P* g_short, P* a, S* to_bias) {               \
-    pull_back<S, P>({activation, axis, centred}, E, H, B, g_a, n, variance, scale, g_next, skip, residual, g, g_short, \
-                    a, to_bias);                                                                                       \
-  }                                                                                                                    \
-  EXPORT void take_images_##SUFFIX(int64_t count, int64_t inputs, const uint8_t* images, const int64_t* rows,          \
-                                   const S* factor, const S* shift, P* x) {                                            \
-    take_images<S, P>(count, inputs, images, rows, factor, shift, x);                                                  \
-  }
+#define EXPORT_FOR(S, P, SUFFIX)                                    \
+  EXPORT_AS(advance_##SUFFIX, advance<S, P>)                        \
+  EXPORT_AS(advance_evaluating_##SUFFIX, advance_evaluating<S, P>)  \
+  EXPORT_AS(pull_back_##SUFFIX, pull_back<S, P>)                    \
+  EXPORT_AS(take_images_##SUFFIX, take_images<S, P>)
 
-#define EXPORT_STEPS_FOR(S, G, P, SUFFIX)                                                                              \
-  EXPORT void step_of_adam_##SUFFIX(int64_t L, int64_t E, int64_t count, S* p, const G* g, S* m, S* s, const S* rate,  \
-                                    const S* weight_decay, const S* root_correction, double beta_1, double beta_2,     \
-                                    double epsilon, P* short_p) {                                                      \
-    step_of_adam<S, G, P>(L, E, count, p, g, m, s, rate, weight_decay, *root_correction, beta_1, beta_2, epsilon,      \
-                          short_p);                                                                                    \
-  }                                                                                                                    \
-  EXPORT void step_of_sgd_##SUFFIX(int64_t L, int64_t E, int64_t count, S* p, const G* g, S* b, const S* rate,         \
-                                   const S* weight_decay, const S* momentum, P* short_p) {                             \
-    step_of_sgd<S, G, P>(L, E, count, p, g, b, rate, weight_decay, momentum, short_p);                                 \
-  }
+#define EXPORT_STEPS_FOR(S, G, P, SUFFIX)                \
+  EXPORT_AS(step_of_adam_##SUFFIX, step_of_adam<S, G, P>) \
+  EXPORT_AS(step_of_sgd_##SUFFIX, step_of_sgd<S, G, P>)
 
 EXPORT_FOR(float, float, f32_f32)
 EXPORT_FOR(float, bfloat16, f32_bf16)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from study.native_library import activation_number, address, find_function
+from study.native_calls import as_word, call
+from study.native_library import activation_number, address
 from study.normalizations import EXAMPLES, NORMALIZATION_TABLE, UNITS
 
 Kernel = Callable[..., None]
@@ -25,32 +26,29 @@ def make_native_block_kernels(activation: str, normalization_name: str) -> tuple
     def advance(
         v: T | None, product: T, bias: T, skip: T, residual: T, scale: T, v_next: T | None, n: T, a: T, mean: T, var: T
     ) -> None:
-        function = find_function("advance", (n.dtype, product.dtype), "iiiiii" + 11 * "p")
         tensors = (v, product, bias, skip, residual, scale, v_next, n, a, mean, var)
-        function(*architecture, *n.shape, *map(address, tensors))
+        call("advance", (n.dtype, product.dtype), *architecture, *n.shape, *map(address, tensors))
 
     def advance_evaluating(
         v: T | None, product: T, bias: T, skip: T, residual: T, scale: T, mean: T, var: T, v_next: T | None, a: T
     ) -> None:
-        function = find_function("advance_evaluating", (bias.dtype, product.dtype), "iiiiii" + 10 * "p")
         tensors = (v, product, bias, skip, residual, scale, mean, var, v_next, a)
-        function(*architecture, *a.shape, *map(address, tensors))
+        call("advance_evaluating", (bias.dtype, product.dtype), *architecture, *a.shape, *map(address, tensors))
 
     def pull_back(
         g_a: T, n: T, var: T, scale: T, g_next: T | None, skip: T, residual: T, g: T | None, g_short: T | None, a: T,
         to_bias: T,
     ) -> None:  # fmt: skip
-        function = find_function("pull_back", (n.dtype, g_a.dtype), "iiiiii" + 11 * "p")
         tensors = (g_a, n, var, scale, g_next, skip, residual, g, g_short, a, to_bias)
-        function(*architecture, *n.shape, *map(address, tensors))
+        call("pull_back", (n.dtype, g_a.dtype), *architecture, *n.shape, *map(address, tensors))
 
     return take_images, advance, advance_evaluating, pull_back
 
 
 def take_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
     """Write images[rows] · factor + shift → x."""
-    function = find_function("take_images", (factor.dtype, x.dtype), "ii" + 5 * "p")
-    function(rows.numel(), images.shape[1], *map(address, (images, rows, factor, shift, x)))
+    tensors = (images, rows, factor, shift, x)
+    call("take_images", (factor.dtype, x.dtype), rows.numel(), images.shape[1], *map(address, tensors))
 
 
 def step_of_adam(
@@ -59,21 +57,19 @@ def step_of_adam(
 ) -> None:  # fmt: skip
     """Update p, m, s [L, E, n] and a copy of p."""
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
-    function = find_function("step_of_adam", types, "iii" + 7 * "p" + "dddp")
     numbers = map(address, (p, g, m, s, rate, weight_decay, root_correction))
-    function(*p.shape, *numbers, *betas, epsilon, address(short))
+    call("step_of_adam", types, *p.shape, *numbers, *map(as_word, (*betas, epsilon)), address(short))
 
 
 def step_of_sgd(p: T, g: T, b: T, rate: T, weight_decay: T, momentum: T, root_correction: T, short: T | None) -> None:
     """Update p, b [L, E, n] and a copy of p."""
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
-    function = find_function("step_of_sgd", types, "iii" + 7 * "p")
-    function(*p.shape, *map(address, (p, g, b, rate, weight_decay, momentum, short)))
+    call("step_of_sgd", types, *p.shape, *map(address, (p, g, b, rate, weight_decay, momentum, short)))
 
 
 def multiply(x: T, w: T, out: T) -> None:
     """Write x w [E, B, d] → out; x [E, B, n] and w [E, n, d] may be transposed views, out may not."""
     assert out.stride(2) == 1 or out.shape[2] == 1
-    function = find_function("multiply", (out.dtype,), "iiii" + 2 * "piii" + "pii")
     sizes = (*out.shape, x.shape[2])
-    function(*sizes, x.data_ptr(), *x.stride(), w.data_ptr(), *w.stride(), out.data_ptr(), *out.stride()[:2])
+    factors = (x.data_ptr(), *x.stride(), w.data_ptr(), *w.stride())
+    call("multiply", (out.dtype,), *sizes, *factors, out.data_ptr(), *out.stride()[:2])

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,9 @@ from study.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from study.normalizations import EPSILON
 from study.processor import cache_folder
 
-SOURCES = [Path(__file__).with_name(name) for name in ("native_kernels.cpp", "native_products.cpp")]
+HEADER, *SOURCES = (
+    Path(__file__).with_name(name) for name in ("native_exports.h", "native_kernels.cpp", "native_products.cpp")
+)
 FLAGS = (
     *("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-fno-math-errno"),
     *("-fno-trapping-math", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
@@ -55,17 +57,21 @@ def describe_library() -> str:
 
 
 @functools.cache
-def find_function(name: str, types: tuple[torch.dtype, ...], arguments: str) -> Callable[..., None]:
-    """Return a function of the library, by its name and the types of its numbers.
+def has_function(name: str, types: Sequence[torch.dtype]) -> bool:
+    """Say whether there is a library, and it has a function for these types of numbers on this processor."""
+    return hasattr(load_library(), _full_name(name, types))
 
-    `arguments` has a letter for each: i an integer, d a float, p the address of a tensor's numbers, or None.
-    """
-    library = load_library()
-    assert library is not None
-    function = getattr(library, "_".join([name, *(TYPE_NAMES[dtype] for dtype in types)]))
-    kinds = {"i": ctypes.c_int64, "d": ctypes.c_double, "p": ctypes.c_void_p}
-    function.argtypes, function.restype = [kinds[letter] for letter in arguments], None
+
+@functools.cache
+def find_function(name: str, types: Sequence[torch.dtype] = ()) -> Callable[..., None]:
+    """Return a function of the library, by its name and the types of its numbers."""
+    function = getattr(load_library(), _full_name(name, types))
+    function.restype = None
     return function
+
+
+def _full_name(name: str, types: Sequence[torch.dtype]) -> str:
+    return "_".join([name, *(TYPE_NAMES[dtype] for dtype in types)])
 
 
 def activation_number(name: str) -> int | None:
@@ -78,10 +84,10 @@ def activation_number(name: str) -> int | None:
     return number if number >= 0 else None
 
 
-def address(tensor: torch.Tensor | None) -> int | None:
-    """Return where a tensor's numbers begin; they must lie one behind the other."""
+def address(tensor: torch.Tensor | None) -> int:
+    """Return where a tensor's numbers begin, 0 for none; they must lie one behind the other."""
     if tensor is None:
-        return None
+        return 0
     assert tensor.is_contiguous()
     return tensor.data_ptr()
 
@@ -90,7 +96,7 @@ def _compiled() -> Path:
     """Return the library's file. Raises OSError, ValueError, RuntimeError or SubprocessError when there can be none."""
     compiler = _find_compiler()
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
-    texts = [source.read_text() for source in SOURCES]
+    texts = [source.read_text() for source in (HEADER, *SOURCES)]
     ingredients = (texts, command, _compiler_version(compiler), torch.__version__, _processor_features())
     folder = cache_folder() / "native"
     path = folder / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"

@@ -6,11 +6,15 @@
 // Every number of C is one chain of fused multiply-adds over k = 0 … K−1, whatever M, N and E are and wherever the
 // operands lie: a member has the same bits alone and in any pack.
 //
-// A tile of R rows and T vectors of C stays in registers while k runs: each step loads T vectors of B and R numbers of
-// A, and adds R · T vectors of products. The libraries do the same, but look up their kernel at each call, which costs
-// a good third of a product of 128 × 100 by 100 × 100.
+// A tile of R rows and T vectors of C stays in registers while k runs: each step loads T vectors of B and R words of A,
+// and adds R · T vectors of products. The libraries do the same, but look up their kernel at each call, which costs a
+// good third of a product of 128 × 100 by 100 × 100.
+//
+// A word is what a step takes of either operand: one term or, of bfloat16, two, which are multiplied and added to an
+// fp32 sum by one instruction. Words of bfloat16 that do not lie in memory as such are made in a room of their own.
 
 #include <ATen/cpu/vec/vec.h>
+#include <c10/util/BFloat16.h>
 
 #include <algorithm>
 #include <array>
@@ -19,9 +23,24 @@
 #include <type_traits>
 #include <vector>
 
+#include "native_exports.h"
+
+// Units for whole 16-bit matrices are faster still, and oneDNN's.
+#if defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#define MULTIPLIES_BFLOAT16
+#endif
+
 namespace {
 
 using at::vec::Vectorized;
+using c10::BFloat16;
+
+template <typename P>
+using Word = std::conditional_t<std::is_same_v<P, BFloat16>, float, P>;  // also what sums are added in
+template <typename P>
+constexpr int64_t TERMS = sizeof(Word<P>) / sizeof(P);  // of a word
+template <typename P>
+using Words = Vectorized<Word<P>>;
 
 #if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
 constexpr int REGISTERS = 32;
@@ -30,89 +49,139 @@ constexpr int WIDEST = 4;  // vectors of a tile
 constexpr int REGISTERS = 16;
 constexpr int WIDEST = 2;
 #endif
-constexpr int TALLEST = 12;  // rows of a tile
-constexpr int64_t LONGEST = 256;  // terms of a sum that are added before the next panel, whose part of B fits a cache
+constexpr int TALLEST = 8;  // rows of a tile
+constexpr int64_t LONGEST = 256;  // words that are added before the next panel, whose part of B fits a cache
+constexpr int64_t BLOCK = 144;  // rows of A whose words are made at once; every height of a tile divides it
 
 constexpr int rows_of_tile(int vectors) { return std::min(TALLEST, (REGISTERS - 1 - vectors) / vectors); }
 
-template <typename S>
+template <typename P>
 struct Matrix {
-  S* numbers;
-  int64_t row, column;  // numbers from one row to the next, and from one column
-  S* at(int64_t i, int64_t j) const { return numbers + i * row + j * column; }
+  P* numbers;
+  int64_t row, column;  // numbers from one row to the next, and from one column (of words: from one word)
+  P* at(int64_t i, int64_t j) const { return numbers + i * row + j * column; }
   Matrix from(int64_t i, int64_t j) const { return {at(i, j), row, column}; }
 };
 
 // Rows of some neighbouring vectors of B. Where they end with B's last columns, and these do not fill a vector, the
 // last vectors come from a copy that zeros fill up.
-template <typename S>
+template <typename P>
 struct Panel {
-  const S* whole;
+  const Word<P>* whole;
   int64_t row;
-  const S* filled_up;
+  const Word<P>* filled_up;
 };
 
+// Where numbers of C go, and sums that are not ended: into C, too, unless it is of a shorter type.
+template <typename P>
+struct Target {
+  P* c;
+  int64_t c_row;
+  Word<P>* sums;
+  int64_t sums_row;
+  bool begun, ends;
+  Target from(int64_t i, int64_t j) const {
+    return {c + i * c_row + j, c_row, sums + i * sums_row + j, sums_row, begun, ends};
+  }
+};
+
+#ifdef MULTIPLIES_BFLOAT16
+__m512bh as_pairs(const Vectorized<float>& words) { return (__m512bh)static_cast<__m512>(words); }
+
+__mmask32 first_halves(int64_t count) { return count < 32 ? (1u << count) - 1 : ~0u; }
+#endif
+
+template <typename P>
+Words<P> add_products(const Words<P>& a, const Words<P>& b, const Words<P>& sum) {
+  if constexpr (TERMS<P> == 1) return at::vec::fmadd(a, b, sum);
+#ifdef MULTIPLIES_BFLOAT16
+  else return _mm512_dpbf16_ps(sum, as_pairs(a), as_pairs(b));
+#endif
+}
+
+template <typename P>
+void store(const Words<P>& sums, P* to, int64_t count) {
+  if constexpr (TERMS<P> == 1) sums.store(to, count);
+#ifdef MULTIPLIES_BFLOAT16
+  else if (count == Words<P>::size()) _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(sums));
+  else _mm256_mask_storeu_epi16(to, first_halves(count), (__m256i)_mm512_cvtneps_pbh(sums));
+#endif
+}
+
+// Returns the words of up to W · TERMS neighbouring numbers; zeros fill them up.
+template <typename P>
+Words<P> load_words(const P* from, int64_t count) {
+  if constexpr (TERMS<P> == 1) return Words<P>::loadu(from, count);
+#ifdef MULTIPLIES_BFLOAT16
+  else return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(first_halves(count), from));
+#endif
+}
+
 // C = A B, or C + A B, of R rows and T vectors; where CUT, the last vector of C has only `cut` numbers.
-template <typename S, int R, int T, bool CUT>
-void multiply_tile(int64_t terms, Matrix<const S> a, Panel<S> b, S* c, int64_t c_row, int64_t cut, bool add) {
-  using V = Vectorized<S>;
+template <typename P, int R, int T, bool CUT>
+void multiply_tile(int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, int64_t cut) {
+  using V = Words<P>;
   constexpr int W = V::size(), WHOLE = CUT ? T - 1 : T;
+  Word<P>* sums = c.sums;
   V sum[R][T];
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < T; ++j) {
-      S* from = c + i * c_row + j * W;
-      sum[i][j] = !add ? V(S(0)) : j < WHOLE ? V::loadu(from) : V::loadu(from, cut);
+      const Word<P>* from = sums + i * c.sums_row + j * W;
+      sum[i][j] = !c.begun ? V(Word<P>(0)) : j < WHOLE ? V::loadu(from) : V::loadu(from, cut);
     }
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < T; ++j) __builtin_prefetch(c + i * c_row + j * W, 1);  // else the last stores wait for memory
-  const S* ahead = a.at(R, 0);  // the next tile's numbers, where they lie behind this tile's
-  const int64_t ahead_step = a.column == 1 ? 64 / sizeof(S) : 0;
-  for (int64_t k = 0; k < terms; ++k) {
+    for (int j = 0; j < T; j += TERMS<P>)
+      __builtin_prefetch(c.c + i * c.c_row + j * W, 1);  // else the last stores wait for memory
+  const P* ahead = a.at(R, 0);  // the next tile's numbers, where they lie behind this tile's
+  const int64_t ahead_step = a.column == TERMS<P> ? 64 / sizeof(P) : 0;
+  for (int64_t k = 0; k < words; ++k) {
     __builtin_prefetch(ahead + k * ahead_step);
     V row[T];
 #pragma GCC unroll 4
     for (int j = 0; j < T; ++j) row[j] = V::loadu(j < WHOLE ? b.whole + k * b.row + j * W : b.filled_up + k * W);
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
-      const V factor(*a.at(i, k));
+      Word<P> word;
+      std::memcpy(&word, a.at(i, k), sizeof(word));
+      const V factor(word);
 #pragma GCC unroll 4
-      for (int j = 0; j < T; ++j) sum[i][j] = at::vec::fmadd(factor, row[j], sum[i][j]);
+      for (int j = 0; j < T; ++j) sum[i][j] = add_products<P>(factor, row[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < T; ++j)
-      if (j < WHOLE)
-        sum[i][j].store(c + i * c_row + j * W);
+    for (int j = 0; j < T; ++j) {
+      const int64_t count = j < WHOLE ? W : cut;
+      if (TERMS<P> == 1 || c.ends)
+        store<P>(sum[i][j], c.c + i * c.c_row + j * W, count);
       else
-        sum[i][j].store(c + i * c_row + j * W, cut);
+        sum[i][j].store(sums + i * c.sums_row + j * W, count);
+    }
 }
 
 // The same for any number of rows: tiles of R, then one of those that are left.
-template <typename S, int R, int T, bool CUT>
-void multiply_panel(int64_t rows, int64_t terms, Matrix<const S> a, Panel<S> b, S* c, int64_t c_row, int64_t cut,
-                    bool add) {
+template <typename P, int R, int T, bool CUT>
+void multiply_panel(int64_t rows, int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, int64_t cut) {
   int64_t i = 0;
-  for (; i + R <= rows; i += R)
-    multiply_tile<S, R, T, CUT>(terms, a.from(i, 0), b, c + i * c_row, c_row, cut, add);
+  for (; i + R <= rows; i += R) multiply_tile<P, R, T, CUT>(words, a.from(i, 0), b, c.from(i, 0), cut);
   if constexpr (R > 1)
-    if (i < rows) multiply_panel<S, R - 1, T, CUT>(rows - i, terms, a.from(i, 0), b, c + i * c_row, c_row, cut, add);
+    if (i < rows) multiply_panel<P, R - 1, T, CUT>(rows - i, words, a.from(i, 0), b, c.from(i, 0), cut);
 }
 
-template <typename S, bool CUT, size_t... T>
+template <typename P, bool CUT, size_t... T>
 constexpr auto panels_of(std::index_sequence<T...>) {
-  return std::array{multiply_panel<S, rows_of_tile(T + 1), T + 1, CUT>...};
+  return std::array{multiply_panel<P, rows_of_tile(T + 1), T + 1, CUT>...};
 }
 
 // By whether the last vector is cut, and the number of vectors less one.
-template <typename S>
-constexpr std::array MULTIPLY_PANEL{panels_of<S, false>(std::make_index_sequence<WIDEST>()),
-                                    panels_of<S, true>(std::make_index_sequence<WIDEST>())};
+template <typename P>
+constexpr std::array MULTIPLY_PANEL{panels_of<P, false>(std::make_index_sequence<WIDEST>()),
+                                    panels_of<P, true>(std::make_index_sequence<WIDEST>())};
 
 // The numbers of two vectors, as numbered by `order` from the first number of the first on.
 template <int W, typename Numbers, typename Order>
@@ -126,14 +195,14 @@ Numbers shuffle(const Numbers& first, const Numbers& second, const Order& order)
 #endif
 }
 
-// W rows → their transpose, of which rows beyond `columns` are not written; missing rows count as zeros.
-template <typename S>
-void transpose_block(const S* from, int64_t from_row, int64_t rows, int64_t columns, S* to, int64_t to_row) {
-  using V = Vectorized<S>;
+// W rows of words → their transpose; of each `count` numbers are read, and missing rows count as zeros.
+template <typename P>
+void transpose_block(const P* from, int64_t from_row, int64_t rows, int64_t count, Word<P>* to, int64_t to_row) {
+  using V = Words<P>;
   constexpr int W = V::size();
-  typedef S Numbers __attribute__((vector_size(W * sizeof(S))));
-  using Index = std::conditional_t<sizeof(S) == 4, int32_t, int64_t>;
-  typedef Index Order __attribute__((vector_size(W * sizeof(S))));
+  typedef Word<P> Numbers __attribute__((vector_size(sizeof(V))));
+  using Index = std::conditional_t<sizeof(Word<P>) == 4, int32_t, int64_t>;
+  typedef Index Order __attribute__((vector_size(sizeof(V))));
   Order low, high;  // the first and the second half of two rows, in turn one number of each
 #pragma GCC unroll 16
   for (int i = 0; i < W; ++i) {
@@ -143,7 +212,7 @@ void transpose_block(const S* from, int64_t from_row, int64_t rows, int64_t colu
   Numbers row[W], next[W];
 #pragma GCC unroll 16
   for (int i = 0; i < W; ++i) {
-    const V loaded = i < rows ? V::loadu(from + i * from_row, columns) : V(S(0));
+    const V loaded = i < rows ? load_words<P>(from + i * from_row, count) : V(Word<P>(0));
     std::memcpy(&row[i], &loaded, sizeof(Numbers));
   }
 #pragma GCC unroll 4
@@ -155,69 +224,141 @@ void transpose_block(const S* from, int64_t from_row, int64_t rows, int64_t colu
     }
     std::memcpy(row, next, sizeof(row));
   }
-  for (int64_t i = 0; i < columns; ++i) std::memcpy(to + i * to_row, &row[i], sizeof(Numbers));
+  for (int64_t i = 0; i * TERMS<P> < count; ++i) std::memcpy(to + i * to_row, &row[i], sizeof(Numbers));
 }
 
-// `terms` rows of B for all panels: itself, or its transpose in `room`; and its last columns filled up, in `room`.
-template <typename S>
-Panel<S> take_rows(int64_t terms, int64_t N, Matrix<const S> b, S* room) {
-  constexpr int64_t W = Vectorized<S>::size();
-  const int64_t whole = N / W * W, cut = N % W;
-  S* filled_up = room + terms * whole;
-  if (b.column == 1) {
+#ifdef MULTIPLIES_BFLOAT16
+constexpr auto ORDER_OF_PAIRS = [] {
+  std::array<int16_t, 64> order{};  // of the numbers of two vectors: one of each in turn
+  for (int i = 0; i < 64; ++i) order[i] = i / 2 + i % 2 * 32;
+  return order;
+}();
+
+// Two rows → the words that each column makes, up to a whole number of vectors; a row that is missing is of zeros.
+void pair_rows(const BFloat16* first, const BFloat16* second, int64_t count, float* words) {
+  const __m512i low = _mm512_loadu_si512(&ORDER_OF_PAIRS[0]), high = _mm512_loadu_si512(&ORDER_OF_PAIRS[32]);
+  for (int64_t i = 0; i < count; i += 32) {
+    const __mmask32 mask = first_halves(count - i);
+    const __m512i a = _mm512_maskz_loadu_epi16(mask, first + i);
+    const __m512i b = _mm512_maskz_loadu_epi16(second ? mask : 0, second + i);
+    _mm512_storeu_si512(words + i, _mm512_permutex2var_epi16(a, low, b));
+    if (count - i > 16) _mm512_storeu_si512(words + i + 16, _mm512_permutex2var_epi16(a, high, b));
+  }
+}
+#endif
+
+// Returns the words of rows of A, where need be made in `room`.
+template <typename P>
+Matrix<const P> take_block(int64_t rows, int64_t terms, Matrix<const P> a, Word<P>* room) {
+  if constexpr (TERMS<P> == 1) return a;
+#ifdef MULTIPLIES_BFLOAT16
+  else {
+    if (a.column == 1 && terms % 2 == 0) return {a.numbers, a.row, 2};
+    const int64_t stride = (rows + 15) / 16 * 16;
+    for (int64_t k = 0; k < terms; k += 2, room += stride) {
+      const BFloat16 *first = a.at(0, k), *second = k + 1 < terms ? a.at(0, k + 1) : nullptr;
+      if (a.row == 1) {
+        pair_rows(first, second, rows, room);
+      } else {
+        for (int64_t i = 0; i < rows; ++i) {
+          const BFloat16 pair[2]{first[i * a.row], second ? second[i * a.row] : BFloat16(0)};
+          std::memcpy(room + i, pair, sizeof(pair));
+        }
+      }
+    }
+    return {reinterpret_cast<const P*>(room - (terms + 1) / 2 * stride), 2, 2 * stride};
+  }
+#endif
+}
+
+// Returns `terms` rows of B for all panels: words as they lie in B, or made in `room`.
+template <typename P>
+Panel<P> take_rows(int64_t terms, int64_t N, Matrix<const P> b, Word<P>* room) {
+  constexpr int64_t W = Words<P>::size();
+  const int64_t whole = N / W * W, cut = N % W, words = (terms + TERMS<P> - 1) / TERMS<P>;
+  Word<P>* filled_up = room + words * whole;
+  if (b.column != 1) {
+    for (int64_t j = 0; j < N; j += W)
+      for (int64_t k = 0; k < words; k += W) {
+        const int64_t count = std::min(W * TERMS<P>, terms - k * TERMS<P>);
+        const P* from = b.at(k * TERMS<P>, j);
+        if (j < whole)
+          transpose_block<P>(from, b.column, W, count, room + k * whole + j, whole);
+        else
+          transpose_block<P>(from, b.column, cut, count, filled_up + k * W, W);
+      }
+    return {room, whole, filled_up};
+  }
+  if constexpr (TERMS<P> == 1) {
     if (cut)
-      for (int64_t k = 0; k < terms; ++k) Vectorized<S>::loadu(b.at(k, whole), cut).store(filled_up + k * W);
+      for (int64_t k = 0; k < words; ++k) Words<P>::loadu(b.at(k, whole), cut).store(filled_up + k * W);
     return {b.numbers, b.row, filled_up};
   }
-  for (int64_t j = 0; j < N; j += W)
-    for (int64_t k = 0; k < terms; k += W) {
-      const int64_t columns = std::min(W, terms - k);
-      if (j < whole)
-        transpose_block(b.at(k, j), b.column, W, columns, room + k * whole + j, whole);
-      else
-        transpose_block(b.at(k, j), b.column, cut, columns, filled_up + k * W, W);
+#ifdef MULTIPLIES_BFLOAT16
+  else {
+    for (int64_t k = 0; k < words; ++k) {
+      const BFloat16 *first = b.at(2 * k, 0), *second = 2 * k + 1 < terms ? b.at(2 * k + 1, 0) : nullptr;
+      pair_rows(first, second, whole, room + k * whole);
+      pair_rows(first + whole, second ? second + whole : nullptr, cut, filled_up + k * W);
     }
-  return {room, whole, filled_up};
+    return {room, whole, filled_up};
+  }
+#endif
 }
 
-template <typename S>
-void multiply_terms(int64_t M, int64_t N, int64_t terms, Matrix<const S> a, Panel<S> b, Matrix<S> c, bool add) {
-  constexpr int64_t W = Vectorized<S>::size();
+template <typename P>
+void multiply_terms(int64_t M, int64_t N, int64_t terms, Matrix<const P> a, Panel<P> b, Target<P> c, Word<P>* room) {
+  constexpr int64_t W = Words<P>::size();
   const int64_t vectors = (N + W - 1) / W, cut = N % W, panels = (vectors + WIDEST - 1) / WIDEST;
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    const int64_t first = vectors * panel / panels, end = vectors * (panel + 1) / panels;
-    MULTIPLY_PANEL<S>[cut && end == vectors][end - first - 1](
-        M, terms, a, {b.whole + first * W, b.row, b.filled_up}, c.at(0, first * W), c.row, cut, add);
+  const int64_t words = (terms + TERMS<P> - 1) / TERMS<P>;
+  for (int64_t i = 0; i < M; i += BLOCK) {
+    const int64_t rows = std::min(BLOCK, M - i);
+    const Matrix<const P> block = take_block(rows, terms, a.from(i, 0), room);
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const int64_t first = vectors * panel / panels, end = vectors * (panel + 1) / panels;
+      MULTIPLY_PANEL<P>[cut && end == vectors][end - first - 1](
+          rows, words, block, {b.whole + first * W, b.row, b.filled_up}, c.from(i, first * W), cut);
+    }
   }
 }
 
-template <typename S>
-void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const S* a, int64_t a_member, int64_t a_row,
-                      int64_t a_column, const S* b, int64_t b_member, int64_t b_row, int64_t b_column, S* c,
+// Numbers that every product of a thread may use: fresh memory costs as much as a product.
+template <typename S, int PURPOSE>
+S* room_for(size_t count) {
+  static thread_local std::vector<S> room;
+  if (room.size() < count) room.resize(count);
+  return room.data();
+}
+
+template <typename P>
+void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const P* a, int64_t a_member, int64_t a_row,
+                      int64_t a_column, const P* b, int64_t b_member, int64_t b_row, int64_t b_column, P* c,
                       int64_t c_member, int64_t c_row) {
-  static thread_local std::vector<S> room;  // kept: fresh memory costs as much as a product
-  room.resize(std::max<size_t>(room.size(), std::min(K, LONGEST) * (N + Vectorized<S>::size())));
+  using S = Word<P>;
+  constexpr bool IS_SHORT = TERMS<P> > 1;
   const int64_t sharing = b_member == 0 ? members : 1;  // members that have one B
+  const int64_t longest = LONGEST * TERMS<P>, words = std::min(K, longest);
+  S* for_rows = room_for<S, 0>(words * (N + Words<P>::size()));
+  S* for_block = IS_SHORT ? room_for<S, 1>(words * (BLOCK + Words<P>::size())) : nullptr;
+  S* for_sums = IS_SHORT && K > longest ? room_for<S, 2>(sharing * M * N) : nullptr;
   for (int64_t first = 0; first < members; first += sharing)
-    for (int64_t k = 0; k < K; k += LONGEST) {
-      const int64_t terms = std::min(LONGEST, K - k);
-      const Matrix<const S> all_of_b{b + first * b_member, b_row, b_column};
-      const Panel<S> rows = take_rows(terms, N, all_of_b.from(k, 0), room.data());
+    for (int64_t k = 0; k < K; k += longest) {
+      const int64_t terms = std::min(longest, K - k);
+      const Matrix<const P> all_of_b{b + first * b_member, b_row, b_column};
+      const Panel<P> rows = take_rows(terms, N, all_of_b.from(k, 0), for_rows);
       for (int64_t e = first; e < first + sharing; ++e) {
-        const Matrix<const S> all_of_a{a + e * a_member, a_row, a_column};
-        multiply_terms<S>(M, N, terms, all_of_a.from(0, k), rows, {c + e * c_member, c_row, 1}, k > 0);
+        const Matrix<const P> all_of_a{a + e * a_member, a_row, a_column};
+        Target<P> target{c + e * c_member, c_row, for_sums + (e - first) * M * N, N, k > 0, k + terms == K};
+        if constexpr (!IS_SHORT) target.sums = target.c, target.sums_row = c_row;
+        multiply_terms<P>(M, N, terms, all_of_a.from(0, k), rows, target, for_block);
       }
     }
 }
 
 }  // namespace
 
-#define EXPORT_FOR(S, SUFFIX)                                                                                          \
-  extern "C" __attribute__((visibility("default"))) void multiply_##SUFFIX(                                            \
-      int64_t E, int64_t M, int64_t N, int64_t K, const S* a, int64_t a_member, int64_t a_row, int64_t a_column,      \
-      const S* b, int64_t b_member, int64_t b_row, int64_t b_column, S* c, int64_t c_member, int64_t c_row) {          \
-    multiply_members<S>(E, M, N, K, a, a_member, a_row, a_column, b, b_member, b_row, b_column, c, c_member, c_row);   \
-  }
-
-EXPORT_FOR(float, f32)
-EXPORT_FOR(double, f64)
+EXPORT_AS(multiply_f32, multiply_members<float>)
+EXPORT_AS(multiply_f64, multiply_members<double>)
+#ifdef MULTIPLIES_BFLOAT16
+EXPORT_AS(multiply_bf16, multiply_members<BFloat16>)
+#endif

@@ -88,4 +88,4 @@ def test_without_the_library_kernels_run_in_torch(monkeypatch):
 def test_numbers_that_do_not_lie_side_by_side_are_refused():
     with pytest.raises(AssertionError):
         address(torch.zeros(3, 4).t())
-    assert address(None) is None
+    assert address(None) == 0
