@@ -63,9 +63,11 @@ def make_block_kernels(activation: str, normalization: str, compiled: bool, devi
     if compiled and device_type == "cpu":
         native = make_native_block_kernels(activation, normalization)
         if native:
-            return BlockKernels(*native, are_native=True)
+            return dataclasses.replace(BlockKernels(*native), are_native=True)
     kernels = _make_block_kernels(activation, normalization)
-    return BlockKernels(*(map(compile_kernel, kernels) if compiled and device_type != "cpu" else kernels))
+    if compiled and device_type != "cpu":
+        kernels = tuple(map(compile_kernel, kernels))
+    return BlockKernels(*kernels)
 
 
 def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:

@@ -7,6 +7,7 @@ stay where they are, those of a training step, are written down once; then one c
 import ctypes
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -21,11 +22,11 @@ class CallList:
     """Calls in their order. Whoever writes them down keeps the tensors that they use."""
 
     def __init__(self) -> None:
-        self.functions: list[Callable[..., None]] = []
+        self.functions: list[Any] = []
         self.words: list[ctypes.Array] = []
         self._calls: ctypes.Array | None = None
 
-    def append(self, function: Callable[..., None], words: ctypes.Array) -> None:
+    def append(self, function: Any, words: ctypes.Array) -> None:
         """Add a call behind all others."""
         self.functions.append(function)
         self.words.append(words)

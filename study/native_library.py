@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -63,7 +64,7 @@ def has_function(name: str, types: Sequence[torch.dtype]) -> bool:
 
 
 @functools.cache
-def find_function(name: str, types: Sequence[torch.dtype] = ()) -> Callable[..., None]:
+def find_function(name: str, types: Sequence[torch.dtype] = ()) -> Any:
     """Return a function of the library, by its name and the types of its numbers."""
     function = getattr(load_library(), _full_name(name, types))
     function.restype = None
