@@ -7,11 +7,13 @@ import torch
 from study.backpropagation import PRODUCT_DTYPES
 from study.datasets import DeviceSplit
 from study.kernels import BlockKernels
-from study.member_products import multiply_members
+from study.member_products import multiplies_natively, multiply_members
+from study.native_calls import written_down
 from study.network import PackedNetwork
 
-EVALUATION_BATCH = 500
-"""Images evaluated at once; a constant, because the batch size may change the last bits of a result."""
+EVALUATION_BATCH = 480
+"""Images evaluated at once; a constant, because the batch size may change the last bits of a result. In rows of so many
+numbers every vector is full and begins where a cache line does."""
 
 
 @torch.no_grad()
@@ -24,10 +26,11 @@ def evaluate(
     """
     wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
     loss = torch.zeros_like(wrong)
-    forward = EvaluationPass(network, kernels, precision)
-    for start in range(0, len(split), EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        logits = forward.logits(split.standardised(rows, network.stacked[0].dtype))
+    forward = None
+    for rows in torch.arange(len(split), device=split.images.device).split(EVALUATION_BATCH):
+        if forward is None or len(rows) != len(forward.rows):
+            forward = EvaluationPass(network, split, kernels, precision, len(rows))
+        logits = forward.logits(rows)
         labels = split.labels[rows].expand(network.member_count, -1)
         wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
         loss += cross_entropy(logits, labels).sum(dim=1, dtype=torch.float64)
@@ -36,52 +39,60 @@ def evaluate(
 
 
 class EvaluationPass:
-    """The forward pass of all members over examples that they share."""
+    """The forward pass of all members over batches of one size, whose examples they share."""
 
-    def __init__(self, network: PackedNetwork, kernels: BlockKernels, precision: str) -> None:
-        self.network, self.kernels = network, kernels
-        self.short = PRODUCT_DTYPES[precision] or network.stacked[0].dtype
-        self.weights = [weight.to(self.short) for weight in network.stacked[::2]]
+    def __init__(
+        self, network: PackedNetwork, split: DeviceSplit, kernels: BlockKernels, precision: str, batch_size: int
+    ) -> None:
+        self.network, self.split, self.kernels = network, split, kernels
+        weight = network.stacked[0]
+        short = PRODUCT_DTYPES[precision] or weight.dtype
+        self.input_weight, self.hidden_weight, self.output_weight = (w.to(short) for w in network.stacked[::2])
         self.one, self.nil = torch.ones_like(network.residual_scale), torch.zeros_like(network.skip_scale)
-        self.has_skip = bool(network.skip_scale.any())
-        self.room: list[torch.Tensor] = []
+        self.factor, self.shift = split.by_pixel(weight.dtype)
+        members, width, classes = self.output_weight.shape[1:]
+        self.rows = torch.zeros(batch_size, dtype=torch.int64, device=weight.device)
+        self.x = weight.new_zeros(1, batch_size, weight.shape[2], dtype=short)
+        self.a, self.product = (weight.new_zeros(members, width, batch_size, dtype=short) for _ in range(2))
+        self.of_classes = weight.new_zeros(members, classes, batch_size, dtype=short)
+        has_skip = bool(network.skip_scale.any())
+        self.states = [weight.new_zeros(members, width, batch_size) for _ in range(2)] if has_skip else [None, None]
+        """Read and written in turn."""
+        self.go = self._go
+        if kernels.are_native and multiplies_natively(weight.device.type, short):
+            self.go = written_down(self._go).make
 
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits [E, B, C] of examples [B, inputs]; what lies between has examples as its last axis."""
-        network, (input_weight, hidden_weight, output_weight) = self.network, self.weights
-        _, input_bias, _, hidden_bias, _, output_bias = network.stacked
-        self._make_room(len(x))
-        (a, product), states = self.room[:2], self.room[2:]
-        v, v_next = (states[0].zero_(), states[1]) if states else (None, None)
-        shared = x.to(self.short).expand(network.member_count, -1, -1)
-        multiply_members(input_weight[0].mT, shared.mT, out=product)
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the logits [E, B, C] of the images `rows` [B]."""
+        self.rows.copy_(rows)
+        self.go()
+        output_bias = self.network.stacked[5]
+        return self.of_classes.mT.to(output_bias.dtype) + output_bias[0].unsqueeze(1)
+
+    def _go(self) -> None:
+        """Fill `of_classes` [E, C, B], the logits without their bias; in between examples are the last axis."""
+        network = self.network
+        input_bias, hidden_bias, _ = network.stacked[1::2]
+        self.kernels.take_images(self.split.images, self.rows.unsqueeze(0), self.factor, self.shift, self.x)
+        shared = self.x.expand(network.member_count, -1, -1)
+        multiply_members(self.input_weight[0].mT, shared.mT, out=self.product)
         for layer in range(network.depth - 1):
             last = layer == network.depth - 2
             self.kernels.advance_evaluating(
-                v,
-                product,
+                self.states[layer % 2],  # at first of no effect
+                self.product,
                 (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(2),
                 network.skip_scale if layer else self.nil,
                 network.residual_scale if layer else self.one,
                 self.one if last else network.residual_scale,
                 network.running.mean[layer],
                 network.running.variance[layer],
-                v_next,
-                a,
+                self.states[(layer + 1) % 2],
+                self.a,
             )
-            v, v_next = v_next, v  # both None without skip paths
             if not last:
-                multiply_members(hidden_weight[layer].mT, a, out=product)
-        multiply_members(output_weight[0].mT, a, out=self.of_classes)
-        return self.of_classes.mT.to(output_bias.dtype) + output_bias[0].unsqueeze(1)
-
-    def _make_room(self, batch_size: int) -> None:
-        """Make room for an activation and a product and, with skip paths, two states; again for another batch."""
-        if not self.room or self.room[0].shape[2] != batch_size:
-            members, width, classes = self.weights[2].shape[1:]
-            kinds = (self.short,) * 2 + (self.network.stacked[0].dtype,) * (2 * self.has_skip)
-            self.room = [self.one.new_zeros(members, width, batch_size, dtype=kind) for kind in kinds]
-            self.of_classes = self.one.new_zeros(members, classes, batch_size, dtype=self.short)
+                multiply_members(self.hidden_weight[layer].mT, self.a, out=self.product)
+        multiply_members(self.output_weight[0].mT, self.a, out=self.of_classes)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,7 @@ class BlockKernels:
     advance: Kernel
     advance_evaluating: Kernel
     pull_back: Kernel
-    are_native: bool = False
+    are_native: bool = dataclasses.field(default=False, kw_only=True)
     """Whether the compiled library's are these."""
 
 
@@ -63,7 +63,7 @@ def make_block_kernels(activation: str, normalization: str, compiled: bool, devi
     if compiled and device_type == "cpu":
         native = make_native_block_kernels(activation, normalization)
         if native:
-            return dataclasses.replace(BlockKernels(*native), are_native=True)
+            return BlockKernels(*native, are_native=True)
     kernels = _make_block_kernels(activation, normalization)
     if compiled and device_type != "cpu":
         kernels = tuple(map(compile_kernel, kernels))
