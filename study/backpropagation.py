@@ -20,12 +20,13 @@ import torch
 
 from study.kernels import BlockKernels
 from study.member_products import multiplies_natively, multiply_members
-from study.native_calls import written_down
 from study.network import PackedNetwork
 from study.normalizations import EXAMPLES, UNITS
 
 PRODUCT_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 """Precision → the type of matrix products; None is the network's own."""
+RUNNING_MOMENTUM = 0.1
+"""Of batch normalization's running averages, as in `torch.nn.BatchNorm1d`."""
 
 
 class Backpropagation:
@@ -72,9 +73,8 @@ class Backpropagation:
         self.short_weights = [w.to(self.short) for w in network.stacked[::2]] if is_short else None
         """Copies of the weights in the type of products; whoever changes the weights has to change them as well."""
         self._cut_into_layers()
-        self.go_forward, self.go_backward = self._forward, self._backward
-        if kernels.are_native and multiplies_natively(weight.device.type, self.short):
-            self.go_forward, self.go_backward = (written_down(go).make for go in (self._forward, self._backward))
+        self.is_native = kernels.are_native and multiplies_natively(weight.device.type, self.short)
+        """Whether `run` makes calls of the compiled library alone."""
 
     def _cut_into_layers(self) -> None:
         """Make views of all layers: weights [E, in, out] and their transposes, biases [E, H, 1], gradients of both."""
@@ -94,13 +94,14 @@ class Backpropagation:
 
         Batch normalization's running statistics move towards the moments of this batch.
         """
-        self.go_forward()
-        gradient = self._gradient_of_logits(labels)
-        self.gradients[5][0] = gradient.sum(dim=2)
-        self.g_logits.copy_(gradient)
-        self.go_backward()
+        self._forward()
+        output_bias, to_output_bias = self.network.stacked[5][0], self.gradients[5][0]
+        self.kernels.pull_back_loss(self.logits, output_bias, labels, self.g_logits, to_output_bias)
+        self._backward()
         if self.network.normalization.couples_examples:
-            self.network.running.update(self.mean, self.variance, examples=labels.shape[1])
+            running, examples = self.network.running, labels.shape[1]
+            self.kernels.average(running.mean, self.mean, RUNNING_MOMENTUM, 1.0)
+            self.kernels.average(running.variance, self.variance, RUNNING_MOMENTUM, examples / (examples - 1))
         return self.gradients
 
     def _forward(self) -> None:
@@ -156,13 +157,6 @@ class Backpropagation:
             if layer:
                 multiply_members(self.weights[layer], g_above, out=self.product)
         multiply_members(self.x.mT, g_above.mT, out=self.to_weights[0])
-
-    def _gradient_of_logits(self, labels: torch.Tensor) -> torch.Tensor:
-        """Return (softmax − one-hot)/B [E, C, B]; logits are taken with their bias."""
-        logits = self.logits.to(self.network.stacked[5].dtype) + self.network.stacked[5][0].unsqueeze(2)
-        gradient = logits.softmax(dim=1)
-        gradient.scatter_add_(1, labels.unsqueeze(1), torch.full_like(gradient[:, :1], -1))
-        return gradient / labels.shape[1]
 
 
 def _moment_shape(network: PackedNetwork, state: tuple[int, int, int]) -> tuple[int, ...]:

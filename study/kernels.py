@@ -47,12 +47,14 @@ VARIANTS_AT_MOST = 64
 
 @dataclasses.dataclass(frozen=True)
 class BlockKernels:
-    """The kernels of one architecture; what each takes and writes is in `_make_block_kernels`."""
+    """The kernels of one architecture; what each takes and writes stands at its function in this file."""
 
     take_images: Kernel
     advance: Kernel
     advance_evaluating: Kernel
     pull_back: Kernel
+    pull_back_loss: Kernel
+    average: Kernel
     are_native: bool = dataclasses.field(default=False, kw_only=True)
     """Whether the compiled library's are these."""
 
@@ -67,7 +69,7 @@ def make_block_kernels(activation: str, normalization: str, compiled: bool, devi
     kernels = _make_block_kernels(activation, normalization)
     if compiled and device_type != "cpu":
         kernels = tuple(map(compile_kernel, kernels))
-    return BlockKernels(*kernels)
+    return BlockKernels(*kernels, pull_back_loss, average)
 
 
 def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:
@@ -147,6 +149,23 @@ def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kerne
             to_bias.copy_(residual * result.sum(dim=2, keepdim=True))
 
     return take_images, advance, advance_evaluating, pull_back
+
+
+def pull_back_loss(product: T, bias: T, labels: T, g: T, to_bias: T) -> None:
+    """Write (softmax − one-hot)/B of the logits, product + bias, and the gradient of the bias.
+
+    product, g are [E, C, B], bias and to_bias [E, C], labels [E, B] integers.
+    """
+    gradient = (product.to(bias.dtype) + bias.unsqueeze(2)).softmax(dim=1)
+    gradient.scatter_add_(1, labels.unsqueeze(1), torch.full_like(gradient[:, :1], -1))
+    gradient /= labels.shape[1]
+    to_bias.copy_(gradient.sum(dim=2))
+    g.copy_(gradient)
+
+
+def average(running: T, batch: T, momentum: float, factor: float) -> None:
+    """Move running averages towards factor · batch."""
+    running.lerp_(batch * factor, momentum)
 
 
 def _add_skip(skip: T, along_skip: T | None, along_residual: T) -> T:

@@ -431,7 +431,47 @@ void pull_back(int64_t activation, int64_t axis, int64_t centred, int64_t member
   }
 }
 
-// ---- images and parameters
+// ---- loss
+
+// g = (softmax − one-hot) / B of the logits, product + bias, [C, B] each; and the gradient of the bias, [C].
+template <typename S, typename P>
+void pull_back_loss(int64_t members, int64_t classes, int64_t examples, const P* product, const S* bias,
+                    const int64_t* labels, P* g, S* to_bias) {
+  using V = Vectorized<S>;
+  std::vector<S> tile(classes * examples), largest(examples), total(examples);
+  for (int64_t e = 0; e < members; ++e, labels += examples, bias += classes, to_bias += classes) {
+    for (int64_t c = 0; c < classes; ++c, product += examples) {
+      S* logits = &tile[c * examples];
+#pragma GCC ivdep
+      for (int64_t i = 0; i < examples; ++i) {
+        logits[i] = widen(product[i]) + bias[c];
+        largest[i] = c == 0 ? logits[i] : std::max(largest[i], logits[i]);
+      }
+    }
+    std::fill(total.begin(), total.end(), S(0));
+    for (int64_t c = 0; c < classes; ++c)
+      for (int64_t i = 0; i < examples; i += V::size()) {
+        const int64_t count = std::min<int64_t>(V::size(), examples - i);
+        S* logits = &tile[c * examples + i];
+        const V power = (V::loadu(logits, count) - V::loadu(&largest[i], count)).exp();
+        power.store(logits, count);
+        (V::loadu(&total[i], count) + power).store(&total[i], count);
+      }
+    for (int64_t c = 0; c < classes; ++c, g += examples) {
+      S* row = &tile[c * examples];
+      S sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = 0; i < examples; ++i) {
+        row[i] = (row[i] / total[i] - (labels[i] == c)) / examples;
+        sum += row[i];
+      }
+      to_bias[c] = sum;
+      shorten(row, g, examples);
+    }
+  }
+}
+
+// ---- images, moments and parameters
 
 // x = images[rows] · factor + shift
 template <typename S, typename P>
@@ -445,6 +485,14 @@ void take_images(int64_t count, int64_t inputs, const uint8_t* images, const int
     for (int64_t j = 0; j < inputs; ++j) standardised[j] = static_cast<S>(image[j]) * factor[j] + shift[j];
     if constexpr (!std::is_same_v<S, P>) shorten(standardised, x, inputs);
   }
+}
+
+// running += momentum · (factor · batch − running)
+template <typename S>
+void average(int64_t count, S* running, const S* batch, double momentum, double factor) {
+  const S share = static_cast<S>(momentum), scale = static_cast<S>(factor);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; ++i) running[i] += share * (scale * batch[i] - running[i]);
 }
 
 // Parameters are updated and, in the type of products, copied block by block: the copy finds them in the cache.
@@ -516,6 +564,7 @@ EXPORT int64_t activation_number(const char* name) {
   EXPORT_AS(advance_##SUFFIX, advance<S, P>)                        \
   EXPORT_AS(advance_evaluating_##SUFFIX, advance_evaluating<S, P>)  \
   EXPORT_AS(pull_back_##SUFFIX, pull_back<S, P>)                    \
+  EXPORT_AS(pull_back_loss_##SUFFIX, pull_back_loss<S, P>)          \
   EXPORT_AS(take_images_##SUFFIX, take_images<S, P>)
 
 #define EXPORT_STEPS_FOR(S, G, P, SUFFIX)                \
@@ -525,6 +574,9 @@ EXPORT int64_t activation_number(const char* name) {
 EXPORT_FOR(float, float, f32_f32)
 EXPORT_FOR(float, bfloat16, f32_bf16)
 EXPORT_FOR(double, double, f64_f64)
+
+EXPORT_AS(average_f32, average<float>)
+EXPORT_AS(average_f64, average<double>)
 
 EXPORT_STEPS_FOR(float, float, float, f32_f32_f32)
 EXPORT_STEPS_FOR(float, float, bfloat16, f32_f32_bf16)

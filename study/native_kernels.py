@@ -17,7 +17,7 @@ AXIS_NUMBERS = {None: 0, EXAMPLES: 1, UNITS: 2}
 
 
 def make_native_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...] | None:
-    """Return take_images, advance, advance_evaluating and pull_back; None where the library lacks the activation."""
+    """Return the kernels of `study.kernels.BlockKernels`, in its order; None where the library lacks the activation."""
     number, normalization = activation_number(activation), NORMALIZATION_TABLE[normalization_name]
     if number is None:
         return None
@@ -42,13 +42,25 @@ def make_native_block_kernels(activation: str, normalization_name: str) -> tuple
         tensors = (g_a, n, var, scale, g_next, skip, residual, g, g_short, a, to_bias)
         call("pull_back", (n.dtype, g_a.dtype), *architecture, *n.shape, *map(address, tensors))
 
-    return take_images, advance, advance_evaluating, pull_back
+    return take_images, advance, advance_evaluating, pull_back, pull_back_loss, average
 
 
 def take_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
     """Write images[rows] · factor + shift → x."""
     tensors = (images, rows, factor, shift, x)
     call("take_images", (factor.dtype, x.dtype), rows.numel(), images.shape[1], *map(address, tensors))
+
+
+def pull_back_loss(product: T, bias: T, labels: T, g: T, to_bias: T) -> None:
+    """Write the gradients with respect to the logits and their bias."""
+    tensors = (product, bias, labels, g, to_bias)
+    call("pull_back_loss", (bias.dtype, product.dtype), *product.shape, *map(address, tensors))
+
+
+def average(running: T, batch: T, momentum: float, factor: float) -> None:
+    """Move running averages towards factor · batch."""
+    numbers = address(running), address(batch), as_word(momentum), as_word(factor)
+    call("average", (running.dtype,), running.numel(), *numbers)
 
 
 def step_of_adam(

@@ -120,6 +120,16 @@ class PackedOptimizer:
                 short = None if copy is None else copy.flatten(2)
                 self.kernel(*tensors, self.rate, self.weight_decay, self.momentum, self.root_correction, short)
 
+    @property
+    def is_native(self) -> bool:
+        """Whether `apply` makes calls of the compiled library alone."""
+        return self._is_plain and self.kernel not in (step_of_adam, step_of_sgd) and not self.rate.is_cuda
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether gradients are applied as they are."""
+        return self.trials[0].clipping == "none" and not self.trials[0].layerwise_step_sizes
+
     def step(self, gradients: Sequence[torch.Tensor]) -> None:
         """Take one step."""
         self.prepare_step()
@@ -127,9 +137,9 @@ class PackedOptimizer:
 
     def _adjust(self, gradients: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Return the gradients clipped and scaled as the trials say."""
-        first = self.trials[0]
-        if first.clipping == "none" and not first.layerwise_step_sizes:
+        if self._is_plain:
             return gradients
+        first = self.trials[0]
         gradients = [gradient.to(self.stacked[0].dtype) for gradient in gradients]
         if first.layerwise_step_sizes and self.layer_scales is None:
             self.layer_scales = layerwise_scales(self.stacked, gradients)

@@ -1,10 +1,16 @@
-"""A batch of rows for every member → one step of training; on a GPU replayed as one CUDA graph."""
+"""A batch of rows for every member → one step of training, written down once and repeated.
+
+On a GPU it is captured as a CUDA graph; with the compiled library it is a list of calls.
+"""
+
+from collections.abc import Callable
 
 import torch
 
 from study.backpropagation import Backpropagation
 from study.datasets import DeviceSplit
 from study.kernels import BlockKernels
+from study.native_calls import written_down
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer, gradient_norm
 
@@ -28,9 +34,14 @@ class TrainingStep:
         self.gradients = Backpropagation(network, kernels, batch_size, precision)
         device = train.images.device
         self.rows = torch.zeros(network.member_count, batch_size, dtype=torch.int64, device=device)
+        self.labels = torch.zeros_like(self.rows)
         self.factor, self.shift = train.by_pixel(network.stacked[0].dtype)
         self.steps_until_capture = STEPS_BEFORE_CAPTURE if device.type == "cuda" else -1
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.parts: list[Callable[[], None]] = [self._find_gradients, self._apply_gradients]
+        if self.gradients.is_native:
+            repeated = self.parts if optimizer.is_native else self.parts[:1]
+            self.parts[: len(repeated)] = [written_down(part).make for part in repeated]
 
     @torch.no_grad()
     def run(self, rows: torch.Tensor) -> None:
@@ -48,9 +59,16 @@ class TrainingStep:
             self.graph.replay()
 
     def _compute(self) -> None:
+        torch.take(self.train.labels, self.rows, out=self.labels)
+        for part in self.parts:
+            part()
+
+    def _find_gradients(self) -> None:
         self.kernels.take_images(self.train.images, self.rows, self.factor, self.shift, self.gradients.x)
-        gradients = self.gradients.run(self.train.labels[self.rows])
-        self.optimizer.apply(gradients, self.gradients.short_weights)
+        self.gradients.run(self.labels)
+
+    def _apply_gradients(self) -> None:
+        self.optimizer.apply(self.gradients.gradients, self.gradients.short_weights)
 
     def gradient_norm(self) -> torch.Tensor:
         """Return the norm of each member's gradient at the last step, before clipping, [E]."""

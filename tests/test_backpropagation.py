@@ -83,6 +83,48 @@ def test_a_relu_that_is_off_stops_an_infinite_gradient():
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_gradient_of_the_loss_is_that_of_autograd(dtype):
+    generator = make_generator(0, "test")
+    product = (30 * torch.randn(3, CLASSES, 21, generator=generator, dtype=torch.float64)).to(dtype)
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    bias = torch.randn(3, CLASSES, generator=generator, dtype=torch.float64).to(state)
+    labels = torch.randint(0, CLASSES, (3, 21), generator=generator)
+    logits = (product.to(state) + bias[:, :, None]).double().requires_grad_()
+    sum(torch.nn.functional.cross_entropy(z.T, y) for z, y in zip(logits, labels, strict=True)).backward()
+    tolerance = {torch.float64: 1e-15, torch.float32: 1e-7, torch.bfloat16: 2**-9}[dtype]
+    for compiled in (False, True):
+        g, to_bias = torch.full_like(product, 7), torch.full_like(bias, 7)
+        make_block_kernels("relu", "none", compiled).pull_back_loss(product, bias, labels, g, to_bias)
+        torch.testing.assert_close(g.double(), logits.grad, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(to_bias.double(), logits.grad.sum(2), rtol=0, atol=min(tolerance * 20, 1e-6))
+
+
+@needs_compiler
+def test_logits_that_are_not_finite_spoil_their_own_example_alone():
+    for bad in (float("nan"), float("inf")):
+        product = torch.zeros(2, CLASSES, 5)
+        product[1, 2, 3] = bad
+        for compiled in (False, True):
+            g, to_bias = torch.zeros_like(product), torch.zeros(2, CLASSES)
+            labels = torch.zeros(2, 5, dtype=torch.int64)
+            kernels = make_block_kernels("relu", "none", compiled)
+            kernels.pull_back_loss(product, torch.zeros(2, CLASSES), labels, g, to_bias)
+            assert g.isnan().all(dim=1).nonzero().tolist() == [[1, 3]], compiled
+            assert g.isnan().sum() == CLASSES
+
+
+@needs_compiler
+def test_compiled_averages_are_those_of_torch():
+    batch = torch.randn(2, 3, 1, 37, generator=make_generator(0, "test"))
+    native, eager = (torch.full_like(batch, 0.5) for _ in range(2))
+    for compiled, running in ((True, native), (False, eager)):
+        make_block_kernels("relu", "none", compiled).average(running, batch, 0.1, 1.25)
+    torch.testing.assert_close(native, eager, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(eager, 0.9 * 0.5 + 0.1 * 1.25 * batch)
+
+
+@needs_compiler
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_compiled_step_is_that_of_torch(make_trial, optimizer):
     trial = make_trial(optimizer=optimizer, learning_rate=1e-3, weight_decay=0.01)

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from study.activations import ACTIVATION_TABLE
+from study.backpropagation import RUNNING_MOMENTUM
 from study.initialization import LayerShape, draw_orthogonal
+from study.kernels import average
 from study.mean_field import critical_gain
 from study.network import PackedNetwork
 from study.random_streams import make_generator
@@ -136,9 +138,11 @@ def test_batch_normalization_equals_torch_in_training_and_evaluation(make_trial)
     v = torch.randn(1, EXAMPLES, 12, dtype=torch.float64) * 3 + 1
     for _ in range(3):
         normalized, mean, variance = network.normalization.standardise(v)
-        network.running.update(
-            torch.stack([torch.zeros_like(mean), mean]), torch.stack([torch.ones_like(mean), variance]), EXAMPLES
-        )
+        for running, batch, factor in (
+            (network.running.mean, torch.stack([torch.zeros_like(mean), mean]), 1.0),
+            (network.running.variance, torch.stack([torch.ones_like(mean), variance]), EXAMPLES / (EXAMPLES - 1)),
+        ):
+            average(running, batch, RUNNING_MOMENTUM, factor)
         torch.testing.assert_close(normalized[0], module(v[0]))
     torch.testing.assert_close(network.running.mean[1, 0, 0], module.running_mean)
     torch.testing.assert_close(network.running.variance[1, 0, 0], module.running_var)
