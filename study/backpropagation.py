@@ -13,8 +13,13 @@ pass n alone is kept, one [E, H, B] per layer; all tensors are made once, so tha
 cost as much as a product) and can be captured in a CUDA graph. Products are in fp32 or, with precision bf16, in
 bfloat16; states, moments and biases are always in the type of the network.
 
+On a GPU, and wherever calls take long, all members go through a layer at once. Where calls cost nothing, one member
+after the other goes through all layers, in the same tensors: the caches hold more of what it needs.
+
 Check: `tests/reference.py` has the same gradients from autograd.
 """
+
+from collections.abc import Callable
 
 import torch
 
@@ -30,23 +35,29 @@ RUNNING_MOMENTUM = 0.1
 
 
 class Backpropagation:
-    """Gradients of one network for batches of one size; holds all tensors that a step needs."""
+    """Gradients of one network for batches of one size; holds all tensors that a step needs.
+
+    In comments and shapes of this class, A is the number of members that go through the network at once.
+    """
 
     def __init__(self, network: PackedNetwork, kernels: BlockKernels, batch_size: int, precision: str = "fp32") -> None:
         self.network, self.kernels = network, kernels
         weight = network.stacked[0]
         self.short = PRODUCT_DTYPES[precision] or weight.dtype
-        _, members, inputs, width = weight.shape
+        _, self.members, inputs, width = weight.shape
+        self.is_native = kernels.are_native and multiplies_natively(weight.device.type, self.short)
+        """Whether `run` makes calls of the compiled library alone, and what it is given to call."""
+        self.at_once = 1 if self.is_native else self.members
         states, classes = network.depth - 1, network.stacked[4].shape[-1]
 
         def empty(*shape: int, dtype: torch.dtype = weight.dtype) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=weight.device)
 
-        state = (members, width, batch_size)
-        moment = _moment_shape(network, state)
-        self.x = empty(members, batch_size, inputs, dtype=self.short)
+        state = (self.at_once, width, batch_size)
+        self.x = empty(self.at_once, batch_size, inputs, dtype=self.short)
         self.n = [empty(*state) for _ in range(states)]
-        self.mean, self.variance = (empty(states, *moment) for _ in range(2))
+        moment = {None: (1, 1), EXAMPLES: (1, width), UNITS: (batch_size, 1)}[network.normalization.axis]
+        self.mean, self.variance = (empty(states, self.members, *moment) for _ in range(2))
         self.has_skip = bool(network.skip_scale.any())
         self.zero = empty(*state) if self.has_skip else None
         is_short = self.short != weight.dtype
@@ -57,7 +68,7 @@ class Backpropagation:
         self.multiplied = self.short_streams or streams
         """Those of them that products take."""
         self.a, self.product = (empty(*state, dtype=self.short) for _ in range(2))
-        self.logits, self.g_logits = (empty(members, classes, batch_size, dtype=self.short) for _ in range(2))
+        self.logits, self.g_logits = (empty(self.at_once, classes, batch_size, dtype=self.short) for _ in range(2))
         # No kernel is given one tensor twice: it would be compiled once more for that.
         self.skip, self.residual, self.scale = (
             factor.clone() for factor in (network.skip_scale, network.residual_scale, network.residual_scale)
@@ -73,8 +84,6 @@ class Backpropagation:
         self.short_weights = [w.to(self.short) for w in network.stacked[::2]] if is_short else None
         """Copies of the weights in the type of products; whoever changes the weights has to change them as well."""
         self._cut_into_layers()
-        self.is_native = kernels.are_native and multiplies_natively(weight.device.type, self.short)
-        """Whether `run` makes calls of the compiled library alone."""
 
     def _cut_into_layers(self) -> None:
         """Make views of all layers: weights [E, in, out] and their transposes, biases [E, H, 1], gradients of both."""
@@ -89,24 +98,30 @@ class Backpropagation:
         self.to_weights = [to_input[0], *to_hidden, to_output[0]]
 
     @torch.no_grad()
-    def run(self, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Fill and return `gradients` for the inputs in `x` [E, B, inputs] and labels [E, B].
+    def run(self, take: Callable[[slice, torch.Tensor], None], labels: torch.Tensor) -> list[torch.Tensor]:
+        """Fill and return `gradients` for labels [E, B] and inputs that `take` writes.
 
-        Batch normalization's running statistics move towards the moments of this batch.
+        `take` is called with some of the members and a tensor [A, B, inputs] for theirs. Batch normalization's running
+        statistics move towards the moments of this batch.
         """
-        self._forward()
         output_bias, to_output_bias = self.network.stacked[5][0], self.gradients[5][0]
-        self.kernels.pull_back_loss(self.logits, output_bias, labels, self.g_logits, to_output_bias)
-        self._backward()
+        for first in range(0, self.members, self.at_once):
+            some = slice(first, first + self.at_once)
+            take(some, self.x)
+            self._forward(some)
+            self.kernels.pull_back_loss(
+                self.logits, output_bias[some], labels[some], self.g_logits, to_output_bias[some]
+            )
+            self._backward(some)
         if self.network.normalization.couples_examples:
             running, examples = self.network.running, labels.shape[1]
             self.kernels.average(running.mean, self.mean, RUNNING_MOMENTUM, 1.0)
             self.kernels.average(running.variance, self.variance, RUNNING_MOMENTUM, examples / (examples - 1))
         return self.gradients
 
-    def _forward(self) -> None:
-        """Fill `n`, `mean`, `variance`, and `logits` without their bias."""
-        multiply_members(self.transposed[0], self.x.mT, out=self.product)
+    def _forward(self, some: slice) -> None:
+        """Fill `n`, `mean`, `variance`, and `logits` without their bias, for these members."""
+        multiply_members(self.transposed[0][some], self.x.mT, out=self.product)
         v = self.zero
         for layer, n in enumerate(self.n):
             last = n is self.n[-1]
@@ -114,24 +129,24 @@ class Backpropagation:
             self.kernels.advance(
                 v,
                 self.product,
-                self.biases[layer],
-                self.skip if layer else self.first_skip,
-                self.residual if layer else self.first_residual,
-                self.last_scale if last else self.scale,
+                self.biases[layer][some],
+                (self.skip if layer else self.first_skip)[some],
+                (self.residual if layer else self.first_residual)[some],
+                (self.last_scale if last else self.scale)[some],
                 v_next,
                 n,
                 self.a,
-                self.mean[layer],
-                self.variance[layer],
+                self.mean[layer][some],
+                self.variance[layer][some],
             )
             if self.has_skip:
                 v = n if self.network.normalization.axis is None else v_next
-            multiply_members(self.transposed[layer + 1], self.a, out=self.logits if last else self.product)
+            multiply_members(self.transposed[layer + 1][some], self.a, out=self.logits if last else self.product)
 
-    def _backward(self) -> None:
-        """Fill `gradients` but for the last bias, from `g_logits`."""
+    def _backward(self, some: slice) -> None:
+        """Fill `gradients` of these members but for the last bias, from `g_logits`."""
         g_above = self.g_logits
-        multiply_members(self.weights[-1], g_above, out=self.product)
+        multiply_members(self.weights[-1][some], g_above, out=self.product)
         g_next = self.zero
         for layer in range(len(self.n) - 1, -1, -1):
             last = layer == len(self.n) - 1
@@ -140,27 +155,20 @@ class Backpropagation:
             self.kernels.pull_back(
                 self.product,
                 self.n[layer],
-                self.variance[layer],
-                self.last_scale if last else self.scale,
+                self.variance[layer][some],
+                (self.last_scale if last else self.scale)[some],
                 g_next,
-                self.first_skip if last else self.skip,
-                self.residual if layer else self.first_residual,
+                (self.first_skip if last else self.skip)[some],
+                (self.residual if layer else self.first_residual)[some],
                 g,
                 g_short,
                 self.a,
-                self.to_biases[layer],
+                self.to_biases[layer][some],
             )
-            multiply_members(self.a, g_above.mT, out=self.to_weights[layer + 1])
+            multiply_members(self.a, g_above.mT, out=self.to_weights[layer + 1][some])
             g_above = self.multiplied[layer % 2]
             if self.has_skip:
                 g_next = g
             if layer:
-                multiply_members(self.weights[layer], g_above, out=self.product)
-        multiply_members(self.x.mT, g_above.mT, out=self.to_weights[0])
-
-
-def _moment_shape(network: PackedNetwork, state: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return the shape of the moments that a state is normalized with: of one number where there are none."""
-    members, width, batch_size = state
-    axis = network.normalization.axis
-    return members, *{None: (1, 1), EXAMPLES: (1, width), UNITS: (batch_size, 1)}[axis]
+                multiply_members(self.weights[layer][some], g_above, out=self.product)
+        multiply_members(self.x.mT, g_above.mT, out=self.to_weights[0][some])

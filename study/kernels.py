@@ -69,7 +69,8 @@ def make_block_kernels(activation: str, normalization: str, compiled: bool, devi
     kernels = _make_block_kernels(activation, normalization)
     if compiled and device_type != "cpu":
         kernels = tuple(map(compile_kernel, kernels))
-    return BlockKernels(*kernels, pull_back_loss, average)
+    kernels = (*kernels, pull_back_loss, average)
+    return BlockKernels(*kernels)
 
 
 def _make_block_kernels(activation: str, normalization_name: str) -> tuple[Kernel, ...]:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 
+from study.backpropagation import PRODUCT_DTYPES
 from study.datasets import Dataset, make_device_split
 from study.evaluation import EVALUATION_BATCH
 from study.kernels import make_block_kernels
+from study.member_products import multiplies_natively
 from study.native_library import load_library
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
@@ -86,7 +88,10 @@ def largest_pack(trial: TrialConfig, dataset: Dataset, memory_bytes: int, device
 
 
 def member_bytes(trial: TrialConfig, dataset: Dataset, device: str = "cpu") -> int:
-    """Return what one more member adds to a pack: parameters, their moments and gradients, states, inputs."""
+    """Return what one more member adds to a pack: parameters, their moments and gradients.
+
+    States and inputs, too, where all members are trained at once; else those of one serve all.
+    """
     inputs, product_bytes = dataset.train_images.shape[1], 2 if trial.precision == "bf16" else 4
     weights = weight_count(trial, inputs, len(dataset.classes))
     moments = 2 if trial.optimizer == "adam" else 1
@@ -95,9 +100,12 @@ def member_bytes(trial: TrialConfig, dataset: Dataset, device: str = "cpu") -> i
         compiled = False
     between = 0 if compiled else 12  # else whole tensors are made of what lies between operations
     of_weights = weights * (4 + 4 * moments + between + product_bytes * (2 if trial.precision == "bf16" else 1))
-    states = (trial.depth + 6) * trial.batch_size * trial.width * 4
+    of_weights += 8 * max(inputs, trial.width) * trial.width  # a layer's gradient in float64, when norms are taken
     evaluation = 4 * EVALUATION_BATCH * trial.width * 4
-    return of_weights + states + trial.batch_size * inputs * (product_bytes + 1) + evaluation
+    if compiled and multiplies_natively(device, PRODUCT_DTYPES[trial.precision] or torch.float32):
+        return of_weights + evaluation
+    states = (trial.depth + 6) * trial.batch_size * trial.width * 4
+    return of_weights + evaluation + states + trial.batch_size * inputs * (product_bytes + 1)
 
 
 def measure_step_seconds(trial: TrialConfig, dataset: Dataset, device: str, largest: int) -> dict[int, float]:

@@ -64,8 +64,10 @@ class TrainingStep:
             part()
 
     def _find_gradients(self) -> None:
-        self.kernels.take_images(self.train.images, self.rows, self.factor, self.shift, self.gradients.x)
-        self.gradients.run(self.labels)
+        self.gradients.run(self._take_images, self.labels)
+
+    def _take_images(self, some: slice, x: torch.Tensor) -> None:
+        self.kernels.take_images(self.train.images, self.rows[some], self.factor, self.shift, x)
 
     def _apply_gradients(self) -> None:
         self.optimizer.apply(self.gradients.gradients, self.gradients.short_weights)

@@ -165,8 +165,7 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
         generator = make_generator(step, "batch")
         x = torch.randn(2, 16, 20, generator=generator, dtype=torch.float64)
         labels = torch.randint(0, 4, (2, 16), generator=generator)
-        to_weights.x.copy_(x)
-        packed.step(to_weights.run(labels))
+        packed.step(to_weights.run(lambda some, room, x=x: room.copy_(x[some]), labels))
         for member, (twin, single) in enumerate(zip(twins, optimizers, strict=True)):
             single.zero_grad()
             torch.nn.functional.cross_entropy(twin(x[member]), labels[member]).backward()
@@ -246,8 +245,9 @@ def test_layerwise_scales_stay_with_their_members(make_trial):
                 network.keep(torch.tensor(kept))
                 optimizer.keep(torch.tensor(kept), [chosen[member] for member in kept], network.stacked)
             to_weights = Backpropagation(network, make_block_kernels("relu", "none", compiled=False), batch_size=16)
-            to_weights.x.copy_(torch.randn(16, 20, dtype=torch.float64, generator=make_generator(moment, "test")))
-            optimizer.step(to_weights.run(torch.arange(16).expand(len(to_weights.x), -1) % 4))
+            x = torch.randn(16, 20, dtype=torch.float64, generator=make_generator(moment, "test"))
+            labels = torch.arange(16).expand(network.member_count, -1) % 4
+            optimizer.step(to_weights.run(lambda some, room, x=x: room.copy_(x), labels))
         return network.parameters
 
     for member, parameter in zip((0, 2), zip(*(p for p in train(trials, [0, 2])), strict=True), strict=True):
