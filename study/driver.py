@@ -27,10 +27,10 @@ from study.pack_size import PackChoice
 from study.packing import CPU_PACK, Pack, make_packs
 from study.plan import print_plan
 from study.progress import StudyProgress
-from study.run_log import Connection, check_tracking, finished_trials, is_new_database
 from study.run_sender import RunSender
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
 from study.summary import print_summary
+from study.tracking import Connection, check_tracking, finished_trials, is_new_database
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_error, read_status
 from study.ui_view import view_link

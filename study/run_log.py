@@ -5,17 +5,11 @@ Everything sent is read back from the records, with their timestamps, so that se
 
 import contextlib
 import dataclasses
-import functools
-import http.client
 import json
 import logging
 import os
 import tempfile
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,76 +29,20 @@ from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
-from study.study_folder import hold_file
-from study.trial_config import one_line
-from study.trial_record import StudyFolder, check_same_data, read_lines, read_start, read_status
+from study.trial_record import StudyFolder, check_same_data, read_lines, read_start
 from study.ui_view import VIEW_TAG, make_view_tag
 
 METRICS_PER_REQUEST = 900
 """Of the 1000 entries that MLflow takes in one, so that params and tags fit, too."""
 SERVER_FAILURES = (MlflowException, OSError)
 """What MLflow's client raises when a server does not do what it should; requests' own errors are OSErrors."""
-CHECK_SECONDS = 30.0
 
 
-def check_tracking(tracking_uri: str) -> None:
-    """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
-    shown = schema.without_secrets(tracking_uri, tracking_uri)
-    if tracking_uri.startswith(("http://", "https://")):
-        _check_server(tracking_uri, shown)
-    if tracking_uri.startswith("sqlite:///"):
-        path = schema.sqlite_path(tracking_uri)
-        if not os.access(path.parent, os.W_OK) or path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
-            raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
+def search_once(tracking_uri: str) -> None:
+    """Ask a store for something; raises what it, or the library that reaches it, raises. Makes a database's tables."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in one line
-    problem: list[str] = ["no answer within seconds"]
-
-    def look() -> None:
-        try:
-            mlflow.MlflowClient(tracking_uri).search_experiments(max_results=1)
-            problem.clear()
-        except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
-            problem[0] = one_line(error)
-
-    # Databases have no common time limit, so the driver goes on without the thread that waits for one. That of this
-    # machine is made now, if need be, which takes as long as it takes.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(None if tracking_uri.startswith("sqlite:") else CHECK_SECONDS)
-    if problem:
-        reason = schema.without_secrets(problem[0], tracking_uri)
-        raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
-
-
-def is_new_database(tracking_uri: str) -> bool:
-    """Say whether this is a file that can be written and holds nothing yet: no request can be wrong about it."""
-    path = schema.sqlite_path(tracking_uri)
-    if not tracking_uri.startswith("sqlite:///") or "?" in tracking_uri or not path.is_absolute():
-        return False
-    try:
-        with path.open("ab") as file:
-            return file.tell() == 0
-    except (OSError, ValueError):
-        return False
-
-
-def _check_server(tracking_uri: str, shown: str) -> None:
-    """Look whether anything answers, without MLflow's patience; a server that asks for a password does answer."""
-    try:
-        parts = urllib.parse.urlsplit(tracking_uri.rstrip("/") + "/health")
-        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # urllib takes no password there
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            if answer.read(100).strip() == b"OK":
-                return
-            reason: object = "it is no MLflow server"
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return
-        reason = error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or one_line(error)
-    raise ValueError(f"tracking-uri: {shown} does not answer ({reason}); start the server or give another one")
+    mlflow.MlflowClient(tracking_uri).search_experiments(max_results=1)
 
 
 class RunLog:
@@ -166,6 +104,13 @@ class RunLog:
                 runs[trial_id] = kept
         return runs
 
+    def complete_trials(self) -> dict[str, str]:
+        """Return how the trials ended whose runs are complete; none where the server fails."""
+        with contextlib.suppress(*SERVER_FAILURES):
+            runs = self.find_runs()
+            return {name: run.data.tags[schema.TAG_STATUS] for name, run in runs.items() if is_complete(run)}
+        return {}
+
     def begin_transmission(self, trial_id: str, may_have_runs: bool = True) -> "Transmission":
         """Prepare to send a trial's record; runs that it has already will be replaced, if it may have any."""
         return Transmission(self, trial_id, may_have_runs)
@@ -179,35 +124,6 @@ class RunLog:
         """Send the files of a folder; the client's own method would first read the whole run, to learn where to."""
         place = add_databricks_profile_info_to_artifact_uri(artifact_uri, self.tracking_uri)
         get_artifact_repository(place, tracking_uri=self.tracking_uri).log_artifacts(folder)
-
-
-class Connection:
-    """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds.
-
-    A database that is new is left to `open`, too: making its tables takes seconds, in which Ray can start.
-    """
-
-    def __init__(
-        self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int, later: bool = False
-    ) -> None:
-        """Raises ValueError as RunLog does. With `later`, MLflow isn't asked, now or by `open`."""
-        self.make = functools.partial(RunLog, tracking_uri, folder, data_tags, epochs)
-        self.later, self.tracking_uri, self.lock = later, tracking_uri, folder.tracking_lock
-        self.run_log: RunLog | None = None
-        if not later and not is_new_database(tracking_uri):
-            # Another study's driver may be making the tables.
-            with contextlib.suppress(*SERVER_FAILURES), hold_file(self.lock):
-                self.run_log = self.make()
-
-    def open(self) -> RunLog:
-        """Return the RunLog; raises whatever keeps it from being opened."""
-        if self.later:
-            raise ConnectionError("sending was put off with --send-later")
-        if self.run_log is None:
-            with hold_file(self.lock):
-                check_tracking(self.tracking_uri)
-            self.run_log = self.make()
-        return self.run_log
 
 
 def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
@@ -377,17 +293,3 @@ class Transmission:
             gsc.to_parquet(Path(folder) / schema.GSC_TABLE, index=False)
             (Path(folder) / schema.CONFIG_FILE).write_text(json.dumps(lines[0]["config"], indent=2) + "\n")
             self.log.log_artifacts(self.artifact_uri, folder)
-
-
-def finished_trials(run_log: RunLog | None, folder: StudyFolder, trial_ids: Sequence[str]) -> dict[str, str]:
-    """Return how the trials ended that need not be run: their record has ended, or MLflow holds them complete."""
-    runs: dict[str, Run] = {}
-    if run_log is not None:
-        with contextlib.suppress(*SERVER_FAILURES):
-            runs = run_log.find_runs()
-    found = {trial_id: run.data.tags[schema.TAG_STATUS] for trial_id, run in runs.items() if is_complete(run)}
-    for trial_id in trial_ids:
-        status = read_status(folder.record_path(trial_id))
-        if status is not None:
-            found[trial_id] = status
-    return {trial_id: found[trial_id] for trial_id in trial_ids if found.get(trial_id) in schema.ENDED_STATUSES}

@@ -8,11 +8,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from study import run_log_schema as schema
-from study.run_log import RunLog, Transmission, is_sent
 from study.trial_config import one_line
 from study.trial_record import read_start
+
+if TYPE_CHECKING:
+    from study.run_log import RunLog, Transmission
 
 RETRY_SECONDS = 5.0
 GATHER_SECONDS = 5.0
@@ -30,7 +33,7 @@ class RunSender:
     `open_log` is called until it succeeds, in the thread: the server may be down when the study begins.
     """
 
-    def __init__(self, open_log: Callable[[], RunLog], tracking_uri: str) -> None:
+    def __init__(self, open_log: Callable[[], "RunLog"], tracking_uri: str) -> None:
         self._open_log, self._tracking_uri = open_log, tracking_uri
         self._log: RunLog | None = None
         self._sent: dict[str, str] = {}
@@ -146,6 +149,8 @@ class RunSender:
 
     def _transmit(self, trial_id: str) -> None:
         assert self._log is not None
+        from study.run_log import is_sent
+
         if trial_id not in self._transmissions:
             earlier = self._earlier_runs.get(trial_id)
             if earlier is not None:

@@ -6,10 +6,10 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.driver import hold_study, note_what_was_sent
-from study.run_log import Connection, check_tracking
 from study.run_sender import RunSender
 from study.status_command import find_study
 from study.study_folder import hold_file
+from study.tracking import Connection, check_tracking
 from study.trial_record import check_same_data, read_start
 
 SOME_UNSENT = 1

@@ -1,17 +1,14 @@
 """Runs in a real MLflow store: one per trial, whatever requests and answers were lost."""
 
-import http.server
-import threading
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
 from analysis import load_study
 from study import run_log_schema as schema
-from study.run_log import METRICS_PER_REQUEST, Connection, RunLog, check_tracking, is_complete, is_new_database
+from study.run_log import METRICS_PER_REQUEST, RunLog, is_complete
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
@@ -257,83 +254,3 @@ def test_secrets_are_not_shown(uri, shown):
     text = schema.without_secrets(f"cannot reach {uri} with p@ss/word", uri)
     assert text.startswith(f"cannot reach {shown} with ")
     assert "p@ss/word" not in text or "p%40" not in uri
-
-
-class OddServer(http.server.BaseHTTPRequestHandler):
-    """Answers every request as `answer` says: a status, or bytes that are no HTTP."""
-
-    answer: int | bytes = 200
-
-    def do_GET(self):
-        if isinstance(self.answer, bytes):
-            self.wfile.write(self.answer)
-        else:
-            self.send_response(self.answer)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def do_POST(self):
-        self.do_GET()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.mark.parametrize("answer", [401, 500, 200, b"no http at all\r\n\r\n"])
-def test_odd_servers_are_one_line_errors(answer):
-    handler = type("Handler", (OddServer,), {"answer": answer})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with pytest.raises(ValueError, match=r"tracking-uri: http://user:\*\*\*@127") as caught:
-        check_tracking(f"http://user:secret@127.0.0.1:{server.server_port}")
-    server.shutdown()
-    server.server_close()
-    assert "\n" not in str(caught.value)
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "uri", ["http://bad host", "http://127.0.0.1:notaport", "http://[broken", "https://127.0.0.1:9"]
-)
-def test_unusable_addresses_are_one_line_errors(uri):
-    with pytest.raises(ValueError, match="tracking-uri: ") as caught:
-        check_tracking(uri)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_database_that_never_answers_is_given_up(monkeypatch):
-    from study import run_log
-
-    monkeypatch.setattr(run_log, "CHECK_SECONDS", 0.1)
-    never = threading.Event()
-    monkeypatch.setattr(mlflow, "MlflowClient", lambda _: never.wait(20))
-    with pytest.raises(ValueError, match=r"cannot be used \(no answer within seconds"):
-        check_tracking("postgresql://host/db")
-    never.set()
-
-
-def test_a_new_database_is_made_when_it_is_asked_for(tmp_path, folder):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert is_new_database(uri)
-    connection = Connection(uri, folder, DATA, epochs=1)
-    assert connection.run_log is None
-    assert is_new_database(uri)
-    assert connection.open().find_runs() == {}
-    assert not is_new_database(uri)
-    assert Connection(uri, folder, DATA, epochs=1).run_log is not None
-    with pytest.raises(ValueError, match="was run on synthetic"):
-        Connection(uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
-
-
-@pytest.mark.parametrize("kind", ["folder", "text", "missing folder", "relative", "options", "server", "memory"])
-def test_what_may_be_wrong_is_no_new_database(tmp_path, kind):
-    (tmp_path / "text").write_text("no database")
-    (tmp_path / "folder").mkdir()
-    uris = {
-        "missing folder": f"sqlite:///{tmp_path}/none/mlflow.db",
-        "relative": "sqlite:///mlflow.db",
-        "options": f"sqlite:///{tmp_path}/mlflow.db?mode=ro",
-        "server": "http://127.0.0.1:5000",
-        "memory": "sqlite:///:memory:",
-    }
-    assert not is_new_database(uris.get(kind, f"sqlite:///{tmp_path / kind}"))

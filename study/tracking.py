@@ -1,0 +1,131 @@
+"""A tracking URI → whether MLflow can be used there, and the RunLog of a study as soon as it can.
+
+mlflow takes a second to import, so what needs it is imported where it is first asked: for a study that is new, while
+Ray starts.
+"""
+
+import contextlib
+import http.client
+import os
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from study import run_log_schema as schema
+from study.study_folder import StudyFolder, hold_file
+from study.trial_config import one_line
+from study.trial_record import read_status
+
+if TYPE_CHECKING:
+    from study.run_log import RunLog
+
+CHECK_SECONDS = 30.0
+
+
+def check_tracking(tracking_uri: str) -> None:
+    """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
+    shown = schema.without_secrets(tracking_uri, tracking_uri)
+    if tracking_uri.startswith(("http://", "https://")):
+        _check_server(tracking_uri, shown)
+    if tracking_uri.startswith("sqlite:///"):
+        path = schema.sqlite_path(tracking_uri)
+        if not os.access(path.parent, os.W_OK) or path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+            raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
+    from study.run_log import search_once
+
+    problem: list[str] = ["no answer within seconds"]
+
+    def look() -> None:
+        try:
+            search_once(tracking_uri)
+            problem.clear()
+        except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
+            problem[0] = one_line(error)
+
+    # Databases have no common time limit, so the driver goes on without the thread that waits for one. That of this
+    # machine is made now, if need be, which takes as long as it takes.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(None if tracking_uri.startswith("sqlite:") else CHECK_SECONDS)
+    if problem:
+        reason = schema.without_secrets(problem[0], tracking_uri)
+        raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
+
+
+def is_new_database(tracking_uri: str) -> bool:
+    """Say whether this is a file that can be written and holds nothing yet: no request can be wrong about it."""
+    path = schema.sqlite_path(tracking_uri)
+    if not tracking_uri.startswith("sqlite:///") or "?" in tracking_uri or not path.is_absolute():
+        return False
+    try:
+        with path.open("ab") as file:
+            return file.tell() == 0
+    except (OSError, ValueError):
+        return False
+
+
+def _check_server(tracking_uri: str, shown: str) -> None:
+    """Look whether anything answers, without MLflow's patience; a server that asks for a password does answer."""
+    try:
+        parts = urllib.parse.urlsplit(tracking_uri.rstrip("/") + "/health")
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # urllib takes no password there
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            if answer.read(100).strip() == b"OK":
+                return
+            reason: object = "it is no MLflow server"
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return
+        reason = error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or one_line(error)
+    raise ValueError(f"tracking-uri: {shown} does not answer ({reason}); start the server or give another one")
+
+
+class Connection:
+    """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds.
+
+    A database that is new is left to `open`, too: making its tables takes seconds, in which Ray can start.
+    """
+
+    def __init__(
+        self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int, later: bool = False
+    ) -> None:
+        """Raises ValueError as RunLog does. With `later`, MLflow isn't asked, now or by `open`."""
+        self.tracking_uri, self.folder, self.data_tags, self.epochs = tracking_uri, folder, data_tags, epochs
+        self.later = later
+        self.run_log: RunLog | None = None
+        if not later and not is_new_database(tracking_uri):
+            from study.run_log import SERVER_FAILURES
+
+            # Another study's driver may be making the tables.
+            with contextlib.suppress(*SERVER_FAILURES), hold_file(folder.tracking_lock):
+                self.run_log = self._make()
+
+    def open(self) -> "RunLog":
+        """Return the RunLog; raises whatever keeps it from being opened."""
+        if self.later:
+            raise ConnectionError("sending was put off with --send-later")
+        if self.run_log is None:
+            with hold_file(self.folder.tracking_lock):
+                check_tracking(self.tracking_uri)
+            self.run_log = self._make()
+        return self.run_log
+
+    def _make(self) -> "RunLog":
+        from study.run_log import RunLog
+
+        return RunLog(self.tracking_uri, self.folder, self.data_tags, self.epochs)
+
+
+def finished_trials(run_log: "RunLog | None", folder: StudyFolder, trial_ids: Sequence[str]) -> dict[str, str]:
+    """Return how the trials ended that need not be run: their record has ended, or MLflow holds them complete."""
+    found = {} if run_log is None else run_log.complete_trials()
+    for trial_id in trial_ids:
+        status = read_status(folder.record_path(trial_id))
+        if status is not None:
+            found[trial_id] = status
+    return {trial_id: found[trial_id] for trial_id in trial_ids if found.get(trial_id) in schema.ENDED_STATUSES}
