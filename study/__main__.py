@@ -4,14 +4,11 @@ Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad 
 """
 
 import argparse
-import atexit
-import contextlib
 import math
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
@@ -291,14 +288,5 @@ def run_command(options: argparse.Namespace, console: Console) -> int:
     )
 
 
-def exit_at_once(status: int) -> NoReturn:
-    """End the process without taking apart all that was imported, which takes up to a second."""
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            stream.flush()
-    os._exit(status)
-
-
 if __name__ == "__main__":
-    exit_at_once(main())
+    sys.exit(main())

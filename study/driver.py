@@ -157,6 +157,8 @@ def _run_locked(
     console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
     folder.remove_leftovers(ended=set(finished))
     ending = Ending(came_to_end=True)
+    if remaining:
+        _import_ray(options)  # before mlflow is, by the sender's thread: what both of them need is imported once
     with RunSender(connection.open, tracking_uri) as sender:
         sender.send(sorted(finished))
         if remaining:
@@ -193,11 +195,8 @@ def _train(
     console: Console,
 ) -> Ending:
     """Train on Ray with a progress display."""
-    if options.address is None:
-        keep_ray_on_loopback()
     from study import sweep
 
-    gc.freeze()  # what was imported stays: a second less for every later look through all objects, the last one too
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
     cluster = sweep.connect(options.address, options.device)
     try:
@@ -220,6 +219,14 @@ def _train(
         return Ending(came_to_end=False, problem=str(error))
     finally:
         sweep.disconnect()
+
+
+def _import_ray(options: StudyOptions) -> None:
+    if options.address is None:
+        keep_ray_on_loopback()
+    from study import sweep  # noqa: F401
+
+    gc.freeze()  # what was imported stays: a second less for every later look through all objects, the last one too
 
 
 def _tell_whether_kernels_are_compiled(console: Console) -> None:

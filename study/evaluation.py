@@ -1,6 +1,7 @@
 """A packed network and a split → classification error and loss of every member, in evaluation mode."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -26,10 +27,12 @@ def evaluate(
     """
     wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
     loss = torch.zeros_like(wrong)
+    weights = [weight.to(PRODUCT_DTYPES[precision] or weight.dtype) for weight in network.stacked[::2]]
     forward = None
     for rows in torch.arange(len(split), device=split.images.device).split(EVALUATION_BATCH):
         if forward is None or len(rows) != len(forward.rows):
-            forward = EvaluationPass(network, split, kernels, precision, len(rows))
+            forward = None  # first, or there would be room for both
+            forward = EvaluationPass(network, weights, split, kernels, len(rows))
         logits = forward.logits(rows)
         labels = split.labels[rows].expand(network.member_count, -1)
         wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
@@ -42,12 +45,17 @@ class EvaluationPass:
     """The forward pass of all members over batches of one size, whose examples they share."""
 
     def __init__(
-        self, network: PackedNetwork, split: DeviceSplit, kernels: BlockKernels, precision: str, batch_size: int
+        self,
+        network: PackedNetwork,
+        weights: Sequence[torch.Tensor],
+        split: DeviceSplit,
+        kernels: BlockKernels,
+        batch_size: int,
     ) -> None:
+        """`weights`: the network's, in the type of products."""
         self.network, self.split, self.kernels = network, split, kernels
-        weight = network.stacked[0]
-        short = PRODUCT_DTYPES[precision] or weight.dtype
-        self.input_weight, self.hidden_weight, self.output_weight = (w.to(short) for w in network.stacked[::2])
+        self.input_weight, self.hidden_weight, self.output_weight = weights
+        weight, short = network.stacked[0], weights[0].dtype
         self.one, self.nil = torch.ones_like(network.residual_scale), torch.zeros_like(network.skip_scale)
         self.factor, self.shift = split.by_pixel(weight.dtype)
         members, width, classes = self.output_weight.shape[1:]
@@ -58,14 +66,13 @@ class EvaluationPass:
         has_skip = bool(network.skip_scale.any())
         self.states = [weight.new_zeros(members, width, batch_size) for _ in range(2)] if has_skip else [None, None]
         """Read and written in turn."""
-        self.go = self._go
-        if kernels.are_native and multiplies_natively(weight.device.type, short):
-            self.go = written_down(self._go).make
+        is_native = kernels.are_native and multiplies_natively(weight.device.type, short)
+        self.going = written_down(self._go) if is_native else None
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the logits [E, B, C] of the images `rows` [B]."""
         self.rows.copy_(rows)
-        self.go()
+        (self.going.make if self.going else self._go)()
         output_bias = self.network.stacked[5]
         return self.of_classes.mT.to(output_bias.dtype) + output_bias[0].unsqueeze(1)
 

@@ -21,7 +21,8 @@ Where no member of a pack has a skip path (k = 0), earlier states and later grad
 a third of the memory traffic. Kernels write into tensors that they are given.
 
 Compiled, they are those of `native_kernels.cpp` on the CPU, and on a GPU what torch's compiler makes of the functions
-here. Without a compiler the same functions run step by step, slower.
+here (but for `pull_back_loss` and `average`, of which there is one each in a step). Without a compiler the same
+functions run step by step, slower.
 """
 
 import dataclasses

@@ -7,11 +7,13 @@ stay where they are, those of a training step, are written down once; then one c
 import ctypes
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from study.native_library import find_function
+
+Argument: TypeAlias = torch.Tensor | int | float | None
 
 
 class _Call(ctypes.Structure):
@@ -19,24 +21,23 @@ class _Call(ctypes.Structure):
 
 
 class CallList:
-    """Calls in their order. Whoever writes them down keeps the tensors that they use."""
+    """Calls in their order."""
 
     def __init__(self) -> None:
-        self.functions: list[Any] = []
-        self.words: list[ctypes.Array] = []
+        self._made_of: list[tuple[Any, ctypes.Array, Sequence[Argument]]] = []  # keeps the tensors
         self._calls: ctypes.Array | None = None
 
-    def append(self, function: Any, words: ctypes.Array) -> None:
+    def append(self, function: Any, words: ctypes.Array, arguments: Sequence[Argument]) -> None:
         """Add a call behind all others."""
-        self.functions.append(function)
-        self.words.append(words)
+        self._made_of.append((function, words, arguments))
 
     def make(self) -> None:
         """Make all calls."""
         if self._calls is None:
-            addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in self.functions]
-            calls = (_Call(*each) for each in zip(addresses, map(ctypes.addressof, self.words), strict=True))
-            self._calls = (_Call * len(addresses))(*calls)
+            functions, words, _ = zip(*self._made_of, strict=True)
+            addresses = (ctypes.cast(function, ctypes.c_void_p).value for function in functions)
+            calls = (_Call(*each) for each in zip(addresses, map(ctypes.addressof, words), strict=True))
+            self._calls = (_Call * len(words))(*calls)
         find_function("make_calls")(ctypes.c_int64(len(self._calls)), self._calls)
 
 
@@ -54,15 +55,19 @@ def written_down(work: Callable[[], None]) -> CallList:
     return calls
 
 
-def call(name: str, types: Sequence[torch.dtype], *words: int) -> None:
-    """Call a function, named as in `find_function`, with addresses, integers and what `as_word` returns."""
-    function, array = find_function(name, types), (ctypes.c_int64 * len(words))(*words)
+def call(name: str, types: Sequence[torch.dtype], *arguments: Argument) -> None:
+    """Call a function of the library, named as in `find_function`; of a tensor it gets the address, 0 for None."""
+    function, words = find_function(name, types), (ctypes.c_int64 * len(arguments))(*map(_as_word, arguments))
     if _list_being_written is None:
-        function(array)
+        function(words)
     else:
-        _list_being_written.append(function, array)
+        _list_being_written.append(function, words, arguments)
 
 
-def as_word(number: float) -> int:
-    """Return the integer with the bits of a float64."""
-    return struct.unpack("q", struct.pack("d", number))[0]
+def _as_word(argument: Argument) -> int:
+    """Return the 64 bits that stand for an argument in `native_exports.h`, as an integer."""
+    if isinstance(argument, torch.Tensor):
+        return argument.data_ptr()
+    if isinstance(argument, float):
+        return struct.unpack("q", struct.pack("d", argument))[0]
+    return argument or 0

@@ -1,6 +1,7 @@
 // A function with arguments of any kind → one that takes them as 64-bit words, so that calls can be written down.
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>

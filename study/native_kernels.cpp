@@ -3,7 +3,7 @@
 // Legend: E members, H units, B examples, L layers; S the type of states, P that of products (equal to S or shorter).
 // All tensors are contiguous; a row is one unit for all examples. Moments are taken over examples (batch
 // normalization), units (layer, rms) or not at all.
-// No loop sees more than one member, so a member's bits depend on nothing but its own row lengths.
+// No sum runs over more than one member, so a member's bits depend on nothing but its own row lengths.
 //
 // A member's tile of H × B numbers stays in the fastest caches from its first pass to its last, where a library that
 // goes over whole packs fetches it anew for each pass.

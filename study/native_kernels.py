@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from study.native_calls import as_word, call
-from study.native_library import activation_number, address
+from study.native_calls import call
+from study.native_library import activation_number
 from study.normalizations import EXAMPLES, NORMALIZATION_TABLE, UNITS
 
 Kernel = Callable[..., None]
@@ -26,41 +26,40 @@ def make_native_block_kernels(activation: str, normalization_name: str) -> tuple
     def advance(
         v: T | None, product: T, bias: T, skip: T, residual: T, scale: T, v_next: T | None, n: T, a: T, mean: T, var: T
     ) -> None:
-        tensors = (v, product, bias, skip, residual, scale, v_next, n, a, mean, var)
-        call("advance", (n.dtype, product.dtype), *architecture, *n.shape, *map(address, tensors))
+        tensors = side_by_side(v, product, bias, skip, residual, scale, v_next, n, a, mean, var)
+        call("advance", (n.dtype, product.dtype), *architecture, *n.shape, *tensors)
 
     def advance_evaluating(
         v: T | None, product: T, bias: T, skip: T, residual: T, scale: T, mean: T, var: T, v_next: T | None, a: T
     ) -> None:
-        tensors = (v, product, bias, skip, residual, scale, mean, var, v_next, a)
-        call("advance_evaluating", (bias.dtype, product.dtype), *architecture, *a.shape, *map(address, tensors))
+        tensors = side_by_side(v, product, bias, skip, residual, scale, mean, var, v_next, a)
+        call("advance_evaluating", (bias.dtype, product.dtype), *architecture, *a.shape, *tensors)
 
     def pull_back(
         g_a: T, n: T, var: T, scale: T, g_next: T | None, skip: T, residual: T, g: T | None, g_short: T | None, a: T,
         to_bias: T,
     ) -> None:  # fmt: skip
-        tensors = (g_a, n, var, scale, g_next, skip, residual, g, g_short, a, to_bias)
-        call("pull_back", (n.dtype, g_a.dtype), *architecture, *n.shape, *map(address, tensors))
+        tensors = side_by_side(g_a, n, var, scale, g_next, skip, residual, g, g_short, a, to_bias)
+        call("pull_back", (n.dtype, g_a.dtype), *architecture, *n.shape, *tensors)
 
     return take_images, advance, advance_evaluating, pull_back, pull_back_loss, average
 
 
 def take_images(images: T, rows: T, factor: T, shift: T, x: T) -> None:
     """Write images[rows] · factor + shift → x."""
-    tensors = (images, rows, factor, shift, x)
-    call("take_images", (factor.dtype, x.dtype), rows.numel(), images.shape[1], *map(address, tensors))
+    tensors = side_by_side(images, rows, factor, shift, x)
+    call("take_images", (factor.dtype, x.dtype), rows.numel(), images.shape[1], *tensors)
 
 
 def pull_back_loss(product: T, bias: T, labels: T, g: T, to_bias: T) -> None:
     """Write the gradients with respect to the logits and their bias."""
-    tensors = (product, bias, labels, g, to_bias)
-    call("pull_back_loss", (bias.dtype, product.dtype), *product.shape, *map(address, tensors))
+    tensors = side_by_side(product, bias, labels, g, to_bias)
+    call("pull_back_loss", (bias.dtype, product.dtype), *product.shape, *tensors)
 
 
 def average(running: T, batch: T, momentum: float, factor: float) -> None:
     """Move running averages towards factor · batch."""
-    numbers = address(running), address(batch), as_word(momentum), as_word(factor)
-    call("average", (running.dtype,), running.numel(), *numbers)
+    call("average", (running.dtype,), running.numel(), *side_by_side(running, batch), momentum, factor)
 
 
 def step_of_adam(
@@ -69,19 +68,24 @@ def step_of_adam(
 ) -> None:  # fmt: skip
     """Update p, m, s [L, E, n] and a copy of p."""
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
-    numbers = map(address, (p, g, m, s, rate, weight_decay, root_correction))
-    call("step_of_adam", types, *p.shape, *numbers, *map(as_word, (*betas, epsilon)), address(short))
+    tensors = side_by_side(p, g, m, s, rate, weight_decay, root_correction)
+    call("step_of_adam", types, *p.shape, *tensors, *betas, epsilon, *side_by_side(short))
 
 
 def step_of_sgd(p: T, g: T, b: T, rate: T, weight_decay: T, momentum: T, root_correction: T, short: T | None) -> None:
     """Update p, b [L, E, n] and a copy of p."""
     types = p.dtype, g.dtype, g.dtype if short is None else short.dtype
-    call("step_of_sgd", types, *p.shape, *map(address, (p, g, b, rate, weight_decay, momentum, short)))
+    call("step_of_sgd", types, *p.shape, *side_by_side(p, g, b, rate, weight_decay, momentum, short))
 
 
 def multiply(x: T, w: T, out: T) -> None:
     """Write x w [E, B, d] → out; x [E, B, n] and w [E, n, d] may be transposed views, out may not."""
     assert out.stride(2) == 1 or out.shape[2] == 1
-    sizes = (*out.shape, x.shape[2])
-    factors = (x.data_ptr(), *x.stride(), w.data_ptr(), *w.stride())
-    call("multiply", (out.dtype,), *sizes, *factors, out.data_ptr(), *out.stride()[:2])
+    sizes, types = (*out.shape, x.shape[2]), (out.dtype,)
+    call("multiply", types, *sizes, x, *x.stride(), w, *w.stride(), out, *out.stride()[:2])
+
+
+def side_by_side(*tensors: T | None) -> tuple[T | None, ...]:
+    """Return tensors, the numbers of each of which must lie one behind the other."""
+    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors)
+    return tensors

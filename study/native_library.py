@@ -1,6 +1,6 @@
 """The C++ files of this folder → a library that this machine's compiler has made of them, kept for later processes.
 
-Compiling takes some ten seconds, once per machine, compiler and version of torch. What the kernels compute stands in
+Compiling takes some twenty seconds, once per machine, compiler and version of torch. What the kernels compute stands in
 `study/kernels.py`, `study/optimizers.py` and `study/member_products.py`; torch does it where there is no compiler.
 """
 
@@ -83,14 +83,6 @@ def activation_number(name: str) -> int | None:
     library.activation_number.restype = ctypes.c_int64
     number = library.activation_number(name.encode())
     return number if number >= 0 else None
-
-
-def address(tensor: torch.Tensor | None) -> int:
-    """Return where a tensor's numbers begin, 0 for none; they must lie one behind the other."""
-    if tensor is None:
-        return 0
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()
 
 
 def _compiled() -> Path:

@@ -84,7 +84,10 @@ def smallest_good_size(seconds: dict[int, float]) -> int:
 
 def largest_pack(trial: TrialConfig, dataset: Dataset, memory_bytes: int, device: str = "cpu") -> int:
     """Return how many members fit, at least 1."""
-    return max(1, int(MEMORY_SHARE * memory_bytes) // member_bytes(trial, dataset, device))
+    free = int(MEMORY_SHARE * memory_bytes)
+    if _goes_one_by_one(trial, device):
+        free -= state_bytes(trial, dataset)
+    return max(1, free // member_bytes(trial, dataset, device))
 
 
 def member_bytes(trial: TrialConfig, dataset: Dataset, device: str = "cpu") -> int:
@@ -99,13 +102,22 @@ def member_bytes(trial: TrialConfig, dataset: Dataset, device: str = "cpu") -> i
     if device == "cpu" and load_library() is None:
         compiled = False
     between = 0 if compiled else 12  # else whole tensors are made of what lies between operations
-    of_weights = weights * (4 + 4 * moments + between + product_bytes * (2 if trial.precision == "bf16" else 1))
+    of_weights = weights * (4 + 4 * moments + between + product_bytes * (3 if trial.precision == "bf16" else 1))
     of_weights += 8 * max(inputs, trial.width) * trial.width  # a layer's gradient in float64, when norms are taken
     evaluation = 4 * EVALUATION_BATCH * trial.width * 4
-    if compiled and multiplies_natively(device, PRODUCT_DTYPES[trial.precision] or torch.float32):
-        return of_weights + evaluation
+    return of_weights + evaluation + (0 if _goes_one_by_one(trial, device) else state_bytes(trial, dataset))
+
+
+def state_bytes(trial: TrialConfig, dataset: Dataset) -> int:
+    """Return what the states and inputs take of members that go through the network at once, each."""
+    inputs, product_bytes = dataset.train_images.shape[1], 2 if trial.precision == "bf16" else 4
     states = (trial.depth + 6) * trial.batch_size * trial.width * 4
-    return of_weights + evaluation + states + trial.batch_size * inputs * (product_bytes + 1)
+    return states + trial.batch_size * inputs * (product_bytes + 1)
+
+
+def _goes_one_by_one(trial: TrialConfig, device: str) -> bool:
+    """Say whether one member after the other goes through the network, in the same tensors."""
+    return multiplies_natively(device, PRODUCT_DTYPES[trial.precision] or torch.float32)
 
 
 def measure_step_seconds(trial: TrialConfig, dataset: Dataset, device: str, largest: int) -> dict[int, float]:

@@ -1,9 +1,8 @@
 """A batch of rows for every member → one step of training, written down once and repeated.
 
-On a GPU it is captured as a CUDA graph; with the compiled library it is a list of calls.
+On a GPU it is one CUDA graph; with the compiled library the gradients are a list of calls, and so is their application
+unless gradients are clipped or scaled.
 """
-
-from collections.abc import Callable
 
 import torch
 
@@ -38,10 +37,8 @@ class TrainingStep:
         self.factor, self.shift = train.by_pixel(network.stacked[0].dtype)
         self.steps_until_capture = STEPS_BEFORE_CAPTURE if device.type == "cuda" else -1
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.parts: list[Callable[[], None]] = [self._find_gradients, self._apply_gradients]
-        if self.gradients.is_native:
-            repeated = self.parts if optimizer.is_native else self.parts[:1]
-            self.parts[: len(repeated)] = [written_down(part).make for part in repeated]
+        self.finding = written_down(self._find_gradients) if self.gradients.is_native else None
+        self.applying = written_down(self._apply_gradients) if self.finding and optimizer.is_native else None
 
     @torch.no_grad()
     def run(self, rows: torch.Tensor) -> None:
@@ -60,8 +57,8 @@ class TrainingStep:
 
     def _compute(self) -> None:
         torch.take(self.train.labels, self.rows, out=self.labels)
-        for part in self.parts:
-            part()
+        (self.finding.make if self.finding else self._find_gradients)()
+        (self.applying.make if self.applying else self._apply_gradients)()
 
     def _find_gradients(self) -> None:
         self.gradients.run(self._take_images, self.labels)

@@ -1,9 +1,11 @@
 """Calls of the compiled library that are written down once and made again and again."""
 
+import gc
+
 import pytest
 import torch
 
-from study.native_calls import as_word, call, written_down
+from study.native_calls import _as_word, written_down
 from study.native_kernels import multiply
 from study.native_library import describe_library, has_function
 
@@ -39,11 +41,20 @@ def test_what_raises_while_it_is_written_down_leaves_calls_as_they_were():
     assert out.item() == 2
 
 
+def test_a_list_keeps_its_tensors():
+    out = torch.zeros(1, 1, 1)
+    calls = written_down(lambda: multiply(torch.ones(1, 1, 2), torch.full((1, 2, 1), 3.0), out))
+    gc.collect()
+    torch.zeros(1, 1, 2).fill_(7), torch.zeros(1, 2, 1).fill_(7)  # would take their places
+    calls.make()
+    assert out.item() == 6
+
+
 def test_arguments_are_integers_addresses_and_the_bits_of_floats():
-    assert as_word(1.0) == 0x3FF0000000000000
-    assert as_word(-0.0) == -(2**63)
-    with pytest.raises(TypeError):
-        call("multiply", (torch.float32,), 0.5)
+    x = torch.zeros(1)
+    assert [_as_word(argument) for argument in (7, None, x)] == [7, 0, x.data_ptr()]
+    assert _as_word(1.0) == 0x3FF0000000000000
+    assert _as_word(-0.0) == -(2**63)
 
 
 def test_what_the_library_does_not_have_is_not_there():

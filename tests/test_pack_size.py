@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from study import pack_size
-from study.pack_size import choose_pack_size, largest_pack, measure_step_seconds, member_bytes, smallest_good_size
+from study.pack_size import (
+    choose_pack_size,
+    largest_pack,
+    measure_step_seconds,
+    member_bytes,
+    smallest_good_size,
+    state_bytes,
+)
 from study.packing import CPU_PACK, make_packs
 
 PLENTY = 1 << 40
@@ -29,7 +36,8 @@ def test_no_worker_is_left_idle(make_trial, small_dataset):
 
 def test_a_pack_fits_into_the_memory_that_its_worker_has(make_trial, small_dataset, monkeypatch):
     trials = [make_trial(seed=seed, depth=depth) for seed in range(40) for depth in (3, 50)]
-    for_three = 3.5 * member_bytes(trials[1], small_dataset) / pack_size.MEMORY_SHARE
+    of_three = 3.5 * member_bytes(trials[1], small_dataset) + state_bytes(trials[1], small_dataset)
+    for_three = of_three / pack_size.MEMORY_SHARE
     monkeypatch.setattr(pack_size, "free_memory", lambda device: int(2 * for_three))
     monkeypatch.setattr(pack_size.os, "cpu_count", lambda: 2)
     choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)

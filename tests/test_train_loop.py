@@ -7,11 +7,13 @@ import random
 import pytest
 import torch
 
+from study import evaluation
 from study import run_log_schema as schema
 from study.backpropagation import Backpropagation
 from study.datasets import make_device_split
 from study.evaluation import evaluate
 from study.kernels import make_block_kernels
+from study.native_library import describe_library
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
 from study.random_streams import make_generator
@@ -79,10 +81,10 @@ def test_a_member_is_bitwise_the_same_at_any_shape(make_trial, small_dataset, ca
     assert final_bytes(trials, small_dataset, trial.trial_id) == final_bytes([trial], small_dataset, trial.trial_id)
 
 
-def make_step(trials, dataset, total_steps, device="cpu"):
+def make_step(trials, dataset, total_steps, device="cpu", compiled=False):
     network = PackedNetwork(trials, 3072, 10, device=device)
-    optimizer = PackedOptimizer(trials, network.stacked, total_steps)
-    kernels = make_block_kernels(trials[0].activation, trials[0].normalization, compiled=False)
+    optimizer = PackedOptimizer(trials, network.stacked, total_steps, compiled=compiled)
+    kernels = make_block_kernels(trials[0].activation, trials[0].normalization, compiled)
     split = make_device_split(dataset, "train", 0, device)
     return network, TrainingStep(network, optimizer, split, kernels, trials[0].batch_size, trials[0].precision)
 
@@ -102,6 +104,27 @@ def test_weights_are_bitwise_the_same_alone_and_in_packs(make_trial, small_datas
         for one, all_members in zip(alone.parameters, packed.parameters, strict=True):
             assert torch.equal(one[0], all_members[member])
         assert torch.equal(alone.running.mean[:, 0], packed.running.mean[:, member])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("clipping", ["none", "norm"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_written_down_are_those_of_torch(make_trial, small_dataset, optimizer, clipping, precision):
+    fields = {"activation": "tanh", "normalization": "batch", "schedule": "cosine", "width": 20, "depth": 5}
+    fields |= {"optimizer": optimizer, "clipping": clipping, "clipping_threshold": 1.0, "precision": precision}
+    trials = [
+        make_trial(**fields, learning_rate=1e-3, weight_decay=0.01, dilution=seed, seed=seed) for seed in range(3)
+    ]
+    networks = []
+    for compiled in (False, True):
+        network, step = make_step(trials, small_dataset, total_steps=6, compiled=compiled)
+        for rows in epoch_order(trials, 400, 1).unbind(1)[:6]:
+            step.run(rows)
+        assert step.finding or not compiled or precision == "bf16" or describe_library() == "none"
+        networks.append([*network.parameters, network.running.mean, network.running.variance])
+    tolerance = 1e-4 if precision == "fp32" else 1e-2
+    for eager, native in zip(*networks, strict=True):
+        torch.testing.assert_close(native, eager, rtol=tolerance, atol=tolerance)
 
 
 class PlainTwin(torch.nn.Module):
@@ -307,6 +330,24 @@ def test_evaluation_counts_every_image_once(make_trial, small_dataset):
     logits = network.forward(split.standardised(slice(0, None)), network.normalize_for_evaluation)[0]
     assert error.item() == pytest.approx((logits.argmax(1) != split.labels).double().mean().item())
     assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+def test_evaluation_in_several_batches_is_that_of_the_plain_network(
+    make_trial, small_dataset, monkeypatch, normalization
+):
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 32)
+    trials = [make_trial(depth=6, normalization=normalization, dilution=seed, seed=seed) for seed in range(3)]
+    network = PackedNetwork(trials, 3072, 10)
+    network.running.mean.normal_(generator=make_generator(0, "test"))
+    split = make_device_split(small_dataset, "test", 77, "cpu")
+    logits = network.forward(split.standardised(slice(0, None)), network.normalize_for_evaluation)
+    for compiled in (False, True):
+        error, loss = evaluate(network, split, make_block_kernels("relu", normalization, compiled))
+        for member, plain in enumerate(logits):
+            assert error[member].item() == pytest.approx((plain.argmax(1) != split.labels).double().mean().item())
+            plain_loss = torch.nn.functional.cross_entropy(plain, split.labels).item()
+            assert loss[member].item() == pytest.approx(plain_loss, rel=1e-5)
 
 
 def test_each_epoch_visits_images_once_in_an_order_of_the_seed(make_trial):
