@@ -49,7 +49,7 @@ constexpr int WIDEST = 4;  // vectors of a tile
 constexpr int REGISTERS = 16;
 constexpr int WIDEST = 2;
 #endif
-constexpr int TALLEST = 8;  // rows of a tile
+constexpr int TALLEST = 6;  // rows of a tile
 constexpr int64_t LONGEST = 256;  // words that are added before the next panel, whose part of B fits a cache
 constexpr int64_t BLOCK = 144;  // rows of A whose words are made at once; every height of a tile divides it
 
@@ -85,19 +85,18 @@ struct Target {
   }
 };
 
-#ifdef MULTIPLIES_BFLOAT16
-__m512bh as_pairs(const Vectorized<float>& words) { return (__m512bh)static_cast<__m512>(words); }
-
-__mmask32 first_halves(int64_t count) { return count < 32 ? (1u << count) - 1 : ~0u; }
-#endif
-
+// Sums of vectors of words.
 template <typename P>
 Words<P> add_products(const Words<P>& a, const Words<P>& b, const Words<P>& sum) {
   if constexpr (TERMS<P> == 1) return at::vec::fmadd(a, b, sum);
 #ifdef MULTIPLIES_BFLOAT16
-  else return _mm512_dpbf16_ps(sum, as_pairs(a), as_pairs(b));
+  else return _mm512_dpbf16_ps(sum, (__m512bh)static_cast<__m512>(a), (__m512bh)static_cast<__m512>(b));
 #endif
 }
+
+#ifdef MULTIPLIES_BFLOAT16
+__mmask32 first_halves(int64_t count) { return count < 32 ? (1u << count) - 1 : ~0u; }
+#endif
 
 template <typename P>
 void store(const Words<P>& sums, P* to, int64_t count) {
@@ -108,6 +107,42 @@ void store(const Words<P>& sums, P* to, int64_t count) {
 #endif
 }
 
+#ifdef CPU_CAPABILITY_AVX512
+// Half a vector of words, for the last columns where they fill no more: some processors add it in half the time.
+struct HalfVector {
+  __m256 words;
+  HalfVector() = default;
+  HalfVector(__m256 words) : words(words) {}
+  explicit HalfVector(float word) : words(_mm256_set1_ps(word)) {}
+  static HalfVector loadu(const float* from) { return _mm256_loadu_ps(from); }
+  static HalfVector loadu(const float* from, int64_t count) { return _mm256_maskz_loadu_ps((1u << count) - 1, from); }
+  void store(float* to, int64_t count) const { _mm256_mask_storeu_ps(to, (1u << count) - 1, words); }
+};
+
+template <typename P>
+HalfVector add_products(const HalfVector& a, const HalfVector& b, const HalfVector& sum) {
+  if constexpr (TERMS<P> == 1) return _mm256_fmadd_ps(a.words, b.words, sum.words);
+#ifdef MULTIPLIES_BFLOAT16
+  else return _mm256_dpbf16_ps(sum.words, (__m256bh)a.words, (__m256bh)b.words);
+#endif
+}
+
+template <typename P>
+void store(const HalfVector& sums, P* to, int64_t count) {
+  if constexpr (TERMS<P> == 1) sums.store(to, count);
+#ifdef MULTIPLIES_BFLOAT16
+  else _mm_mask_storeu_epi16(to, (1u << count) - 1, (__m128i)_mm256_cvtneps_pbh(sums.words));
+#endif
+}
+
+template <typename P>
+constexpr bool HAS_HALVES = std::is_same_v<Word<P>, float>;
+#else
+struct HalfVector {};
+template <typename P>
+constexpr bool HAS_HALVES = false;
+#endif
+
 // Returns the words of up to W · TERMS neighbouring numbers; zeros fill them up.
 template <typename P>
 Words<P> load_words(const P* from, int64_t count) {
@@ -117,20 +152,23 @@ Words<P> load_words(const P* from, int64_t count) {
 #endif
 }
 
-// C = A B, or C + A B, of R rows and T vectors; where CUT, the last vector of C has only `cut` numbers.
-template <typename P, int R, int T, bool CUT>
+enum LastVector { FULL, CUT, CUT_TO_HALF };  // of a panel
+
+// C = A B, or C + A B, of R rows and T vectors; unless it is FULL, the last vector of C has only `cut` numbers.
+template <typename P, int R, int T, LastVector LAST>
 void multiply_tile(int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, int64_t cut) {
   using V = Words<P>;
-  constexpr int W = V::size(), WHOLE = CUT ? T - 1 : T;
-  Word<P>* sums = c.sums;
-  V sum[R][T];
+  using L = std::conditional_t<LAST == CUT_TO_HALF, HalfVector, V>;
+  constexpr int W = V::size(), WHOLE = LAST == FULL ? T : T - 1;
+  V sum[R][WHOLE ? WHOLE : 1];
+  L last[R];
 #pragma GCC unroll 32
-  for (int i = 0; i < R; ++i)
+  for (int i = 0; i < R; ++i) {
+    const Word<P>* from = c.sums + i * c.sums_row;
 #pragma GCC unroll 4
-    for (int j = 0; j < T; ++j) {
-      const Word<P>* from = sums + i * c.sums_row + j * W;
-      sum[i][j] = !c.begun ? V(Word<P>(0)) : j < WHOLE ? V::loadu(from) : V::loadu(from, cut);
-    }
+    for (int j = 0; j < WHOLE; ++j) sum[i][j] = c.begun ? V::loadu(from + j * W) : V(Word<P>(0));
+    if constexpr (LAST != FULL) last[i] = c.begun ? L::loadu(from + WHOLE * W, cut) : L(Word<P>(0));
+  }
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
@@ -140,48 +178,50 @@ void multiply_tile(int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, in
   const int64_t ahead_step = a.column == TERMS<P> ? 64 / sizeof(P) : 0;
   for (int64_t k = 0; k < words; ++k) {
     __builtin_prefetch(ahead + k * ahead_step);
-    V row[T];
+    V row[WHOLE ? WHOLE : 1];
+    L row_end;
 #pragma GCC unroll 4
-    for (int j = 0; j < T; ++j) row[j] = V::loadu(j < WHOLE ? b.whole + k * b.row + j * W : b.filled_up + k * W);
+    for (int j = 0; j < WHOLE; ++j) row[j] = V::loadu(b.whole + k * b.row + j * W);
+    if constexpr (LAST != FULL) row_end = L::loadu(b.filled_up + k * W);
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
       Word<P> word;
       std::memcpy(&word, a.at(i, k), sizeof(word));
-      const V factor(word);
 #pragma GCC unroll 4
-      for (int j = 0; j < T; ++j) sum[i][j] = add_products<P>(factor, row[j], sum[i][j]);
+      for (int j = 0; j < WHOLE; ++j) sum[i][j] = add_products<P>(V(word), row[j], sum[i][j]);
+      if constexpr (LAST != FULL) last[i] = add_products<P>(L(word), row_end, last[i]);
     }
   }
+  const bool into_c = TERMS<P> == 1 || c.ends;
 #pragma GCC unroll 32
-  for (int i = 0; i < R; ++i)
+  for (int i = 0; i < R; ++i) {
+    P* to = c.c + i * c.c_row;
+    Word<P>* kept = c.sums + i * c.sums_row;
 #pragma GCC unroll 4
-    for (int j = 0; j < T; ++j) {
-      const int64_t count = j < WHOLE ? W : cut;
-      if (TERMS<P> == 1 || c.ends)
-        store<P>(sum[i][j], c.c + i * c.c_row + j * W, count);
-      else
-        sum[i][j].store(sums + i * c.sums_row + j * W, count);
-    }
+    for (int j = 0; j < WHOLE; ++j) into_c ? store<P>(sum[i][j], to + j * W, W) : sum[i][j].store(kept + j * W);
+    if constexpr (LAST != FULL) into_c ? store<P>(last[i], to + WHOLE * W, cut) : last[i].store(kept + WHOLE * W, cut);
+  }
 }
 
 // The same for any number of rows: tiles of R, then one of those that are left.
-template <typename P, int R, int T, bool CUT>
+template <typename P, int R, int T, LastVector LAST>
 void multiply_panel(int64_t rows, int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, int64_t cut) {
   int64_t i = 0;
-  for (; i + R <= rows; i += R) multiply_tile<P, R, T, CUT>(words, a.from(i, 0), b, c.from(i, 0), cut);
+  for (; i + R <= rows; i += R) multiply_tile<P, R, T, LAST>(words, a.from(i, 0), b, c.from(i, 0), cut);
   if constexpr (R > 1)
-    if (i < rows) multiply_panel<P, R - 1, T, CUT>(rows - i, words, a.from(i, 0), b, c.from(i, 0), cut);
+    if (i < rows) multiply_panel<P, R - 1, T, LAST>(rows - i, words, a.from(i, 0), b, c.from(i, 0), cut);
 }
 
-template <typename P, bool CUT, size_t... T>
+template <typename P, LastVector LAST, size_t... T>
 constexpr auto panels_of(std::index_sequence<T...>) {
-  return std::array{multiply_panel<P, rows_of_tile(T + 1), T + 1, CUT>...};
+  return std::array{multiply_panel<P, rows_of_tile(T + 1), T + 1, LAST>...};
 }
 
-// By whether the last vector is cut, and the number of vectors less one.
+// By the last vector, and the number of vectors less one.
 template <typename P>
-constexpr std::array MULTIPLY_PANEL{panels_of<P, false>(std::make_index_sequence<WIDEST>()),
-                                    panels_of<P, true>(std::make_index_sequence<WIDEST>())};
+constexpr std::array MULTIPLY_PANEL{
+    panels_of<P, FULL>(std::make_index_sequence<WIDEST>()), panels_of<P, CUT>(std::make_index_sequence<WIDEST>()),
+    panels_of<P, HAS_HALVES<P> ? CUT_TO_HALF : CUT>(std::make_index_sequence<WIDEST>())};
 
 // The numbers of two vectors, as numbered by `order` from the first number of the first on.
 template <int W, typename Numbers, typename Order>
@@ -247,10 +287,14 @@ void pair_rows(const BFloat16* first, const BFloat16* second, int64_t count, flo
 }
 #endif
 
-// Returns the words of rows of A, where need be made in `room`.
+// Returns the words of rows of A: as they lie in A or, made of rows of its transpose, in `room`, where they are closer.
 template <typename P>
 Matrix<const P> take_block(int64_t rows, int64_t terms, Matrix<const P> a, Word<P>* room) {
-  if constexpr (TERMS<P> == 1) return a;
+  if constexpr (TERMS<P> == 1) {
+    if (a.row != 1 || a.column == 1) return a;
+    for (int64_t k = 0; k < terms; ++k) std::memcpy(room + k * rows, a.at(0, k), rows * sizeof(P));
+    return {room, 1, rows};
+  }
 #ifdef MULTIPLIES_BFLOAT16
   else {
     if (a.column == 1 && terms % 2 == 0) return {a.numbers, a.row, 2};
@@ -311,12 +355,13 @@ void multiply_terms(int64_t M, int64_t N, int64_t terms, Matrix<const P> a, Pane
   constexpr int64_t W = Words<P>::size();
   const int64_t vectors = (N + W - 1) / W, cut = N % W, panels = (vectors + WIDEST - 1) / WIDEST;
   const int64_t words = (terms + TERMS<P> - 1) / TERMS<P>;
+  const LastVector end_of_row = cut == 0 ? FULL : cut > W / 2 ? CUT : CUT_TO_HALF;
   for (int64_t i = 0; i < M; i += BLOCK) {
     const int64_t rows = std::min(BLOCK, M - i);
     const Matrix<const P> block = take_block(rows, terms, a.from(i, 0), room);
     for (int64_t panel = 0; panel < panels; ++panel) {
       const int64_t first = vectors * panel / panels, end = vectors * (panel + 1) / panels;
-      MULTIPLY_PANEL<P>[cut && end == vectors][end - first - 1](
+      MULTIPLY_PANEL<P>[end == vectors ? end_of_row : FULL][end - first - 1](
           rows, words, block, {b.whole + first * W, b.row, b.filled_up}, c.from(i, first * W), cut);
     }
   }
@@ -339,7 +384,7 @@ void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const P*
   const int64_t sharing = b_member == 0 ? members : 1;  // members that have one B
   const int64_t longest = LONGEST * TERMS<P>, words = std::min(K, longest);
   S* for_rows = room_for<S, 0>(words * (N + Words<P>::size()));
-  S* for_block = IS_SHORT ? room_for<S, 1>(words * (BLOCK + Words<P>::size())) : nullptr;
+  S* for_block = room_for<S, 1>(words * (BLOCK + Words<P>::size()));
   S* for_sums = IS_SHORT && K > longest ? room_for<S, 2>(sharing * M * N) : nullptr;
   for (int64_t first = 0; first < members; first += sharing)
     for (int64_t k = 0; k < K; k += longest) {

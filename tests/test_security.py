@@ -60,8 +60,8 @@ def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing():
 
 
 def test_the_driver_says_so_before_it_imports_ray():
-    train = (ROOT / "study" / "driver.py").read_text().partition("def _train")[2].partition("\n\n\n")[0]
-    assert train.index("keep_ray_on_loopback()") < train.index("from study import sweep")
+    text = (ROOT / "study" / "driver.py").read_text().partition("def _import_ray")[2].partition("\n\n\n")[0]
+    assert text.index("keep_ray_on_loopback()") < text.index("from study import sweep")
 
 
 def test_mlflow_is_served_on_loopback():
