@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from study import native_library
+from study import backpropagation, evaluation, member_products, native_library
 from study.backpropagation import Backpropagation
 from study.kernels import compile_kernel, make_block_kernels
 from study.network import PackedNetwork
@@ -69,6 +69,16 @@ def test_a_compiled_member_is_bitwise_the_same_in_every_pack(make_trial, small_d
         alone = final_bytes([trial], small_dataset, trial.trial_id)
         for size in (2, 3, 16):
             assert final_bytes(trials[:size], small_dataset, trial.trial_id) == alone, (precision, size)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_members_are_the_same_where_products_are_those_of_torch(make_trial, small_dataset, monkeypatch, precision):
+    for module in (backpropagation, evaluation, member_products):  # as for bf16 where a processor has matrix units
+        monkeypatch.setattr(module, "multiplies_natively", lambda device_type, dtype: False)
+    fields = {"normalization": "batch", "width": 100, "depth": 4, "epochs": 1, "train_size": 100, "test_size": 20}
+    trials = [make_trial(**fields, precision=precision, seed=seed, dilution=seed % 2) for seed in range(3)]
+    alone = final_bytes(trials[1:2], small_dataset, trials[1].trial_id)
+    assert final_bytes(trials, small_dataset, trials[1].trial_id) == alone
 
 
 @needs_compiler
