@@ -1,12 +1,14 @@
 """What all tests share: one thread per process, as in a worker, and small data."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from study.datasets import Dataset, load_dataset
 from study.processor import choose_fp32_products
+from study.study_folder import StudyFolder
 from study.trial_config import TrialConfig
 
 
@@ -27,6 +29,14 @@ def _as_in_a_worker() -> None:
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """400 synthetic training images and 80 test images."""
     return load_dataset("synthetic:400", tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    """The folder of a new study."""
+    folder = StudyFolder(tmp_path / "studies", "some")
+    folder.create()
+    return folder
 
 
 @pytest.fixture

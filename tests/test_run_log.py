@@ -18,13 +18,6 @@ DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = StudyFolder(tmp_path / "studies", "some")
-    folder.create()
-    return folder
-
-
-@pytest.fixture
 def run_log(tmp_path, folder):
     return RunLog(f"sqlite:///{tmp_path / 'mlflow.db'}", folder, DATA, epochs=1)
 

@@ -9,19 +9,11 @@ import mlflow
 import pytest
 
 from study import tracking
-from study.study_folder import StudyFolder
 from study.tracking import Connection, check_tracking, is_new_database
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 
 DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = StudyFolder(tmp_path / "studies", "some")
-    folder.create()
-    return folder
 
 
 def test_mlflow_is_imported_when_it_is_first_asked():
