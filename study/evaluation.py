@@ -33,10 +33,9 @@ def evaluate(
         if forward is None or len(rows) != len(forward.rows):
             forward = None  # first, or there would be room for both
             forward = EvaluationPass(network, weights, split, kernels, len(rows))
-        logits = forward.logits(rows)
-        labels = split.labels[rows].expand(network.member_count, -1)
-        wrong += (logits.argmax(dim=2) != labels).sum(dim=1)
-        loss += cross_entropy(logits, labels).sum(dim=1, dtype=torch.float64)
+        is_wrong, losses = score(forward.logits(rows), split.labels[rows])
+        wrong += is_wrong.sum(dim=1)
+        loss += losses.sum(dim=1, dtype=torch.float64)
     error = torch.where(loss.isfinite(), wrong / len(split), math.nan)
     return error.cpu(), (loss / len(split)).cpu()
 
@@ -70,11 +69,11 @@ class EvaluationPass:
         self.going = written_down(self._go) if is_native else None
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the logits [E, B, C] of the images `rows` [B]."""
+        """Return the logits [E, C, B] of the images `rows` [B]."""
         self.rows.copy_(rows)
         (self.going.make if self.going else self._go)()
         output_bias = self.network.stacked[5]
-        return self.of_classes.mT.to(output_bias.dtype) + output_bias[0].unsqueeze(1)
+        return self.of_classes.to(output_bias.dtype) + output_bias[0].unsqueeze(2)
 
     def _go(self) -> None:
         """Fill `of_classes` [E, C, B], the logits without their bias; in between examples are the last axis."""
@@ -102,6 +101,14 @@ class EvaluationPass:
         multiply_members(self.output_weight[0].mT, self.a, out=self.of_classes)
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each example [E, B] in nats; logits [E, B, C], labels [E, B]."""
-    return -logits.log_softmax(dim=2).gather(2, labels[:, :, None])[:, :, 0]
+def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which examples are classified wrongly, and their losses in nats, [E, B] each.
+
+    logits [E, C, B], labels [B]. Of equal logits the first one counts, as with `argmax`, which takes far longer.
+    """
+    members, classes, _ = logits.shape
+    index = labels.expand(members, 1, -1)
+    of_label = logits.gather(1, index)
+    is_earlier = torch.arange(classes, device=labels.device).unsqueeze(1) < labels
+    is_wrong = ((logits > of_label) | ((logits == of_label) & is_earlier)).any(dim=1)
+    return is_wrong, -logits.log_softmax(dim=1).gather(1, index).squeeze(1)

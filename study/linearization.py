@@ -8,16 +8,15 @@ rescaled at each layer, so that a thousand layers neither overflow nor underflow
 
     v_{l+1} = ( k v_l + φ(N(v_l)) W + b ) / √(k²+1)   ⇒   g_l = ( k g_{l+1} + N'ᵀ( φ' ∘ (g_{l+1} Wᵀ) ) ) / √(k²+1)
 
-N' divides by √(variance + ε), which is the same for all entries that a moment is taken over; so `slopes` hold
-φ'/√(variance + ε), and what is left of N' is `Normalization.without_moments`.
-
+N' and φ' are the work of `study.probe_kernels`.
 Check: with the identity for φ and no normalization, g_l is g_{l+1} Wᵀ.
 """
 
 import torch
 
+from study.member_products import multiply_members
 from study.network import PackedNetwork
-from study.normalizations import inverse_deviation
+from study.probe_kernels import ProbeKernels
 
 SAFE_LOG_NORM = 200.0
 """Gradients are rescaled when ln ‖g‖ is beyond this, long before squares leave the range of float64 at e^±709."""
@@ -32,6 +31,7 @@ class Linearization:
         """Run a network of one member on inputs [B, inputs], normalizing with the moments of this batch."""
         assert network.member_count == 1
         self.network, self.x = network, x
+        self.kernels = ProbeKernels(network.activation, network.normalization, x.device.type)
         self.normalized: list[torch.Tensor] = []
         self.slopes: list[torch.Tensor] = []
         self.activated: list[torch.Tensor] = []
@@ -41,18 +41,11 @@ class Linearization:
         self.stream = [state[0] for state in stream]
 
     def _remember(self, layer: int, v: torch.Tensor) -> torch.Tensor:
-        normalization = self.network.normalization
-        normalized, variance = v, None
-        if normalization.axis is not None:
-            normalized, _, variance = normalization.standardise(v)
-        with torch.enable_grad():
-            argument = normalized[0].detach().requires_grad_()
-            activated = self.network.activate(argument)
-            (slope,) = torch.autograd.grad(activated.sum(), argument)
-        self.normalized.append(normalized[0])
-        self.slopes.append(slope if variance is None else slope * inverse_deviation(variance[0]))
-        self.activated.append(activated.detach())
-        return normalized
+        n, slopes, activated = self.kernels.linearize(v[0])
+        self.normalized.append(n)
+        self.slopes.append(slopes)
+        self.activated.append(activated)
+        return n[None]
 
     @property
     def states(self) -> list[torch.Tensor]:
@@ -76,34 +69,33 @@ class Linearization:
     def _pull_back(self, cotangents: torch.Tensor, target: int) -> torch.Tensor:
         input_weight, _, hidden_weight, _, output_weight, _ = (parameter[0] for parameter in self.network.parameters)
         skip = self.network.skip_scale.item()
-        transposed = (hidden_weight * self.network.residual_scale.item()).transpose(1, 2)
+        hidden_weight = hidden_weight * self.network.residual_scale.item()
         log_scale = torch.zeros(len(cotangents), dtype=cotangents.dtype, device=cotangents.device)
         log_norms = []
 
-        def measure(g: torch.Tensor) -> torch.Tensor:
-            """Note the norms of g; return g, scaled back to 1 where its norm nears the end of the range."""
+        rooms = [cotangents.new_empty(len(cotangents), *self.stream[0].shape) for _ in range(2)]  # written in turn
+
+        def through(layer: int, weight: torch.Tensor, skip: float, g_above: torch.Tensor) -> torch.Tensor:
+            """Return gradients with respect to v, scaled back to 1 where their norm nears the end of the range."""
             nonlocal log_scale
-            log_size = torch.linalg.vector_norm(g.flatten(1), dim=1).log()
+            g = rooms[layer % 2]
+            multiply_members(g_above.flatten(0, 1)[None], weight.T[None], out=g.flatten(0, 1)[None])
+            log_size = self.kernels.pull_through(g, self.slopes[layer], self.normalized[layer], skip, g_above)
             log_norms.append(log_size + log_scale)
             shift = torch.where(log_size.isfinite() & (log_size.abs() > SAFE_LOG_NORM), log_size, 0.0)
             if shift.any():
-                g = g * torch.exp(-shift)[:, None, None]
+                g *= torch.exp(-shift)[:, None, None]
                 log_scale = log_scale + shift
             return g
 
-        g = cotangents
+        g = cotangents.contiguous()
         if target == self.network.depth:
-            g = measure(self._through_nonlinearity(target - 2, g @ output_weight.T))
+            g = through(target - 2, output_weight, 0.0, g)
             target -= 1
         for layer in range(target - 2, -1, -1):
-            through = self._through_nonlinearity(layer, g @ transposed[layer])
-            g = measure(through.add_(g, alpha=skip) if skip else through)
+            g = through(layer, hidden_weight[layer], skip, g)
         log_norms.append(self._log_norm_at_input(g, input_weight) + log_scale)
         return torch.stack(log_norms[::-1], dim=1)
-
-    def _through_nonlinearity(self, layer: int, g: torch.Tensor) -> torch.Tensor:
-        """Turn gradients with respect to φ(N(v)), in place, into such with respect to v."""
-        return self.network.normalization.without_moments(g.mul_(self.slopes[layer]), self.normalized[layer])
 
     @staticmethod
     def _log_norm_at_input(g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,6 @@
 //
 // A member's tile of H × B numbers stays in the fastest caches from its first pass to its last, where a library that
 // goes over whole packs fetches it anew for each pass.
-//
-// To add an activation, add a struct with its value and slope, and a line to ROWS_OF. Constants are those of the Python
-// modules, which `study/native_library.py` passes as macros.
-
-#include <ATen/cpu/vec/vec.h>
 
 #include <algorithm>
 #include <cmath>
@@ -20,232 +15,53 @@
 #include <type_traits>
 #include <vector>
 
+#include "native_activations.h"
 #include "native_exports.h"
 
 namespace {
 
-using at::vec::Vectorized;
-
-struct bfloat16 {
-  uint16_t bits;
-};
-
-inline float widen(bfloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof(result));
-  return result;
-}
-inline float widen(float x) { return x; }
-inline double widen(double x) { return x; }
-
-inline uint16_t shortened_bits(float x) {  // to nearest, ties to even
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
-}
-
-inline void shorten(const float* from, bfloat16* to, int64_t count) {
-  int64_t i = 0;
-#ifdef __AVX512BF16__
-  for (; i + 16 <= count; i += 16) {
-    const auto shortened = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
-    std::memcpy(to + i, &shortened, sizeof(shortened));
-  }
-#endif
-  for (; i < count; ++i) to[i].bits = shortened_bits(from[i]);
-}
-template <typename S>
-void shorten(const S* from, S* to, int64_t count) {
-  std::memcpy(to, from, count * sizeof(S));
-}
-
-// ---- activations: φ(z), and φ'(z) where φ(z) is known, of a vector
-
-template <typename V>
-V select(const V& where_false, const V& where_true, const V& mask) {
-  return V::blendv(where_false, where_true, mask);
-}
-
-struct Relu {
-  template <typename V> static V value(const V& z) { return at::vec::clamp_min(z, V(0)); }
-};
-
-struct LeakyRelu {
-  template <typename V> static V value(const V& z) { return select(z * V(LEAKY_SLOPE), z, z > V(0)); }
-  template <typename V> static V slope(const V& z, const V&) { return select(V(LEAKY_SLOPE), V(1), z > V(0)); }
-};
-
-struct Tanh {
-  template <typename V> static V value(const V& z) { return z.tanh(); }
-  template <typename V> static V slope(const V&, const V& value) { return V(1) - value * value; }
-};
-
-struct Sigmoid {
-  // e = exp(−|z|) overflows on neither side.
-  template <typename V> static V of(const V& z, const V& e) { return select(e, V(1), z > V(0)) / (V(1) + e); }
-  template <typename V> static V value(const V& z) { return of(z, z.abs().neg().exp()); }
-  template <typename V> static V slope(const V& z, const V&) {
-    const V e = z.abs().neg().exp(), u = V(1) + e;
-    return e / (u * u);
-  }
-};
-
-struct Elu {
-  template <typename V> static V value(const V& z) {
-    return select(at::vec::clamp_max(z, V(0)).expm1(), z, z > V(0));
-  }
-  template <typename V> static V slope(const V& z, const V&) {
-    return select(at::vec::clamp_max(z, V(0)).exp(), V(1), z > V(0));
-  }
-};
-
-struct Selu {
-  template <typename V> static V value(const V& z) {
-    return V(SELU_SCALE) * select(V(SELU_ALPHA) * at::vec::clamp_max(z, V(0)).expm1(), z, z > V(0));
-  }
-  template <typename V> static V slope(const V& z, const V&) {
-    return V(SELU_SCALE) * select(V(SELU_ALPHA) * at::vec::clamp_max(z, V(0)).exp(), V(1), z > V(0));
-  }
-};
-
-struct Gelu {
-  template <typename V> static V normal_distribution(const V& z) {
-    return V(0.5) * (V(1) + (z * V(0.70710678118654752440)).erf());
-  }
-  template <typename V> static V value(const V& z) { return z * normal_distribution(z); }
-  template <typename V> static V slope(const V& z, const V&) {
-    const V density = V(0.39894228040143267794) * (V(-0.5) * z * z).exp();
-    return normal_distribution(z) + z * density;
-  }
-};
-
-struct Silu {
-  template <typename V> static V value(const V& z) { return z * Sigmoid::value(z); }
-  template <typename V> static V slope(const V& z, const V&) {
-    const V e = z.abs().neg().exp(), u = V(1) + e;
-    return Sigmoid::of(z, e) + z * e / (u * u);
-  }
-};
-
-struct Softplus {
-  template <typename V> static V value(const V& z) {
-    return at::vec::clamp_min(z, V(0)) + z.abs().neg().exp().log1p();
-  }
-  template <typename V> static V slope(const V& z, const V&) { return Sigmoid::value(z); }
-};
-
-struct Identity {
-  template <typename V> static V value(const V& z) { return z; }
-  template <typename V> static V slope(const V&, const V&) { return V(1); }
-};
-
-// g · φ'(z)
-template <typename Phi, typename V>
-V pull_through(const V& z, const V& value, const V& g) {
-  if constexpr (std::is_same_v<Phi, Relu>)
-    return select(g, V(0), z <= V(0));  // no product: where a unit is off, an infinite g is stopped, too
-  else
-    return Phi::slope(z, value) * g;
-}
-
-// ---- activations: rows
-
-template <typename S>
-struct Rows {
-  void (*forward)(const S* n, S scale, S* a, int64_t length);                       // a = scale · φ(n)
-  void (*backward)(const S* n, S scale, const S* g_a, S* g, S* a, int64_t length);  // and g = φ'(n) · scale · g_a
-};
-
-template <typename S, typename Phi>
-void go_forward(const S* n, S scale, S* a, int64_t length) {
-  using V = Vectorized<S>;
-  for (int64_t i = 0; i < length; i += V::size()) {
-    const int64_t count = std::min<int64_t>(V::size(), length - i);
-    (V(scale) * Phi::value(V::loadu(n + i, count))).store(a + i, count);
-  }
-}
-
-template <typename S, typename Phi>
-void go_backward(const S* n, S scale, const S* g_a, S* g, S* a, int64_t length) {
-  using V = Vectorized<S>;
-  for (int64_t i = 0; i < length; i += V::size()) {
-    const int64_t count = std::min<int64_t>(V::size(), length - i);
-    const V z = V::loadu(n + i, count), value = Phi::value(z);
-    pull_through<Phi>(z, value, V(scale) * V::loadu(g_a + i, count)).store(g + i, count);
-    (V(scale) * value).store(a + i, count);
-  }
-}
-
-template <typename S>
-struct NamedRows {
-  const char* name;
-  Rows<S> rows;
-};
-
-template <typename S, typename Phi>
-constexpr Rows<S> make_rows() { return {go_forward<S, Phi>, go_backward<S, Phi>}; }
-
-template <typename S>
-const NamedRows<S> ROWS_OF[] = {
-    {"relu", make_rows<S, Relu>()},       {"leaky_relu", make_rows<S, LeakyRelu>()},
-    {"tanh", make_rows<S, Tanh>()},       {"sigmoid", make_rows<S, Sigmoid>()},
-    {"selu", make_rows<S, Selu>()},       {"elu", make_rows<S, Elu>()},
-    {"gelu", make_rows<S, Gelu>()},       {"silu", make_rows<S, Silu>()},
-    {"softplus", make_rows<S, Softplus>()}, {"identity", make_rows<S, Identity>()},
-};
-
 // ---- blocks
 
-enum Axis : int64_t { NO_AXIS = 0, EXAMPLES = 1, UNITS = 2 };
+// Rows that go through one pass before the next: a mean is known only some time after its last term is added, and
+// meanwhile other rows are.
+constexpr int64_t ROWS_AT_ONCE = 8;
 
-template <typename S>
-S inverse_deviation(S variance) { return S(1) / std::sqrt(variance + S(EPSILON)); }
+template <typename Work>
+void for_groups_of_rows(int64_t units, const Work& work) {
+  for (int64_t first = 0; first < units; first += ROWS_AT_ONCE) work(first, std::min(first + ROWS_AT_ONCE, units));
+}
 
 // state = skip · v + product + shift, without the first term where a member has no skip path.
 template <typename S, typename P>
 void write_state(const S* v, const P* product, S skip, S shift, S* state, int64_t length) {
-  if (v && skip != 0) {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < length; ++i) state[i] = skip * v[i] + (widen(product[i]) + shift);
-  } else {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < length; ++i) state[i] = widen(product[i]) + shift;
-  }
-}
-
-// a = scale · φ(n), through `room` [B] where products are in a shorter type.
-template <typename S, typename P>
-void write_activation(const Rows<S>& phi, const S* n, S scale, S* room, P* a, int64_t length) {
-  if constexpr (std::is_same_v<S, P>) {
-    phi.forward(n, scale, a, length);
-  } else {
-    phi.forward(n, scale, room, length);
-    shorten(room, a, length);
-  }
+  const Vectorized<S> shifts(shift), skips(skip);
+  if (v && skip != 0)
+    for_vectors<S>(length, [&](int64_t i, int64_t count) {
+      store(skips * load(v + i, count) + (load(product + i, count) + shifts), state + i, count);
+    });
+  else
+    for_vectors<S>(length, [&](int64_t i, int64_t count) {
+      store(load(product + i, count) + shifts, state + i, count);
+    });
 }
 
 template <typename S>
 S mean_of(const S* row, int64_t length) {
-  S sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < length; ++i) sum += row[i];
-  return sum / length;
+  Vectorized<S> sums(0);
+  for_vectors<S>(length, [&](int64_t i, int64_t count) { sums = sums + load(row + i, count); });
+  return sum_of(sums) / length;
 }
 
 template <typename S>
 S variance_of(const S* row, S mean, int64_t length) {
-  S square = 0;
-#pragma omp simd reduction(+ : square)
-  for (int64_t i = 0; i < length; ++i) square += (row[i] - mean) * (row[i] - mean);
-  return square / length;
-}
-
-template <typename S>
-void standardise_row(const S* from, S mean, S factor, S* to, int64_t length) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < length; ++i) to[i] = (from[i] - mean) * factor;
+  using V = Vectorized<S>;
+  const V means(mean), zeros(0);
+  V squares(0);
+  for_vectors<S>(length, [&](int64_t i, int64_t count) {
+    const V residual = V::set(zeros, load(row + i, count) - means, count);
+    squares = at::vec::fmadd(residual, residual, squares);
+  });
+  return sum_of(squares) / length;
 }
 
 // Moments over the units of a tile [H, B], [B] each: the mean (0 where it is left in), and the variance around it.
@@ -279,25 +95,30 @@ template <typename S, typename P>
 void advance(int64_t activation, int64_t axis, int64_t centred, int64_t members, int64_t units, int64_t examples,
              const S* v, const P* product, const S* bias, const S* skip, const S* residual, const S* scale, S* v_next,
              S* n, P* a, S* mean, S* variance) {
-  const Rows<S> phi = ROWS_OF<S>[activation].rows;
+  const auto phi = ROWS_OF<S, P>[activation].rows;
   const int64_t tile = units * examples;
-  std::vector<S> room(examples), inverse(examples);
+  std::vector<S> inverse(examples);
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, n += tile, a += tile) {
     S* states = v_next ? v_next + e * tile : n;  // n is written over it
-    for (int64_t j = 0; j < units; ++j) {
-      const int64_t row = j * examples;
-      S* state = states + row;
-      write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
-      if (axis == UNITS) continue;
-      if (axis == EXAMPLES) {
-        const S centre = mean[e * units + j] = mean_of(state, examples);
-        const S square = variance[e * units + j] = variance_of(state, centre, examples);
-        standardise_row(state, centre, inverse_deviation(square), n + row, examples);
-      } else if (n + row != state) {
-        std::memcpy(n + row, state, examples * sizeof(S));
+    for_groups_of_rows(units, [&](int64_t first, int64_t end) {
+      for (int64_t j = first; j < end; ++j) {
+        const int64_t row = j * examples;
+        const S* before = v ? v + e * tile + row : nullptr;
+        write_state(before, product + row, skip[e], residual[e] * bias[j], states + row, examples);
+        if (axis == EXAMPLES) mean[e * units + j] = mean_of(states + row, examples);
       }
-      write_activation(phi, n + row, scale[e], room.data(), a + row, examples);
-    }
+      if (axis == EXAMPLES)
+        for (int64_t j = first; j < end; ++j)
+          variance[e * units + j] = variance_of(states + j * examples, mean[e * units + j], examples);
+      if (axis != UNITS)
+        for (int64_t j = first; j < end; ++j) {
+          const int64_t row = j * examples;
+          const S centre = axis == EXAMPLES ? mean[e * units + j] : S(0);
+          const S factor = axis == EXAMPLES ? inverse_deviation(variance[e * units + j]) : S(1);
+          S* normalized = axis == NO_AXIS && states == n ? nullptr : n + row;  // it is there
+          phi.forward(states + row, centre, factor, normalized, scale[e], a + row, examples);
+        }
+    });
     if (axis != UNITS) continue;
     S* centre = mean + e * examples;
     S* square = variance + e * examples;
@@ -305,7 +126,7 @@ void advance(int64_t activation, int64_t axis, int64_t centred, int64_t members,
     for (int64_t i = 0; i < examples; ++i) inverse[i] = inverse_deviation(square[i]);
     for (int64_t row = 0; row < tile; row += examples) {
       standardise_examples(states + row, centre, inverse.data(), n + row, examples);
-      write_activation(phi, n + row, scale[e], room.data(), a + row, examples);
+      phi.forward(n + row, S(0), S(1), nullptr, scale[e], a + row, examples);
     }
   }
 }
@@ -314,10 +135,10 @@ template <typename S, typename P>
 void advance_evaluating(int64_t activation, int64_t axis, int64_t centred, int64_t members, int64_t units,
                         int64_t examples, const S* v, const P* product, const S* bias, const S* skip,
                         const S* residual, const S* scale, const S* mean, const S* variance, S* v_next, P* a) {
-  const Rows<S> phi = ROWS_OF<S>[activation].rows;
+  const auto phi = ROWS_OF<S, P>[activation].rows;
   const int64_t tile = units * examples;
-  std::vector<S> room(examples), row_of_n(examples), own(v_next ? 0 : axis == UNITS ? tile : examples);
-  std::vector<S> centre(examples), square(examples);
+  std::vector<S> row_of_n(examples), own(v_next ? 0 : axis == UNITS ? tile : examples);
+  std::vector<S> mean_of_units(examples), inverse(examples);
   const int64_t step = v_next || axis == UNITS ? examples : 0;  // from one row of states to the next
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, a += tile) {
     S* states = v_next ? v_next + e * tile : own.data();
@@ -326,35 +147,17 @@ void advance_evaluating(int64_t activation, int64_t axis, int64_t centred, int64
       S* state = states + j * step;
       write_state(v ? v + e * tile + row : nullptr, product + row, skip[e], residual[e] * bias[j], state, examples);
       if (axis == UNITS) continue;
-      const S* normalized = state;
-      if (axis == EXAMPLES) {
-        const S factor = inverse_deviation(variance[e * units + j]);
-        standardise_row(state, mean[e * units + j], factor, row_of_n.data(), examples);
-        normalized = row_of_n.data();
-      }
-      write_activation(phi, normalized, scale[e], room.data(), a + row, examples);
+      const S centre = axis == EXAMPLES ? mean[e * units + j] : S(0);
+      const S factor = axis == EXAMPLES ? inverse_deviation(variance[e * units + j]) : S(1);
+      phi.forward(state, centre, factor, nullptr, scale[e], a + row, examples);
     }
     if (axis != UNITS) continue;
-    moments_of_units(states, units, examples, centred, centre.data(), square.data());
-    for (int64_t i = 0; i < examples; ++i) square[i] = inverse_deviation(square[i]);
+    moments_of_units(states, units, examples, centred, mean_of_units.data(), inverse.data());
+    for (S& moment : inverse) moment = inverse_deviation(moment);
     for (int64_t row = 0; row < tile; row += examples) {
-      standardise_examples(states + row, centre.data(), square.data(), row_of_n.data(), examples);
-      write_activation(phi, row_of_n.data(), scale[e], room.data(), a + row, examples);
+      standardise_examples(states + row, mean_of_units.data(), inverse.data(), row_of_n.data(), examples);
+      phi.forward(row_of_n.data(), S(0), S(1), nullptr, scale[e], a + row, examples);
     }
-  }
-}
-
-// g_n = φ'(n) · scale · g_a, and a again.
-template <typename S, typename P>
-void pull_through_activation(const Rows<S>& phi, const S* n, S scale, const P* g_a, S* room, S* g_n, P* a,
-                             int64_t length) {
-  if constexpr (std::is_same_v<S, P>) {
-    phi.backward(n, scale, g_a, g_n, a, length);
-  } else {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < length; ++i) g_n[i] = widen(g_a[i]);
-    phi.backward(n, scale, g_n, g_n, room, length);
-    shorten(room, a, length);
   }
 }
 
@@ -362,59 +165,57 @@ template <typename S, typename P>
 void pull_back(int64_t activation, int64_t axis, int64_t centred, int64_t members, int64_t units, int64_t examples,
                const P* g_a, const S* n, const S* variance, const S* scale, const S* g_next, const S* skip,
                const S* residual, S* g, P* g_short, P* a, S* to_bias) {
-  const Rows<S> phi = ROWS_OF<S>[activation].rows;
-  const int64_t tile = units * examples;
-  std::vector<S> room(examples), along(examples), mean(examples), inverse(examples);
-  std::vector<S> own(g ? 0 : axis == UNITS ? tile : examples);
-  const int64_t step = g || axis == UNITS ? examples : 0;  // from one row of results to the next
+  using V = Vectorized<S>;
+  const auto phi = ROWS_OF<S, P>[activation].rows;
+  const int64_t tile = units * examples, kept_rows = axis == UNITS ? units : ROWS_AT_ONCE;
+  std::vector<S> along(examples), mean(examples), inverse(examples);
+  std::vector<S> through_phi(kept_rows * examples);  // gradients with respect to n
   for (int64_t e = 0; e < members; ++e, g_a += tile, n += tile, a += tile) {
-    S* results = g ? g + e * tile : own.data();
-    const auto finish_row = [&](int64_t j, S* result) {
-      if (g_next && skip[e] != 0) {
-        const S* above = g_next + e * tile + j * examples;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < examples; ++i) result[i] = skip[e] * above[i] + result[i];
-      }
-      if (axis != EXAMPLES) {
-        S sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < examples; ++i) sum += result[i];
-        to_bias[e * units + j] = residual[e] * sum;
-      }
-      if (g_short) shorten(result, g_short + e * tile + j * examples, examples);
+    // Write a row of gradients with respect to v: those that `through_n` returns, and what comes along the skip path.
+    const auto finish_row = [&](int64_t j, const auto& through_n) INLINED {
+      const int64_t start = e * tile + j * examples;
+      const S* above = g_next && skip[e] != 0 ? g_next + start : nullptr;
+      const V skips(skip[e]);
+      V sums(0);
+      for_vectors<S>(examples, [&](int64_t i, int64_t count) INLINED {
+        V result = through_n(i, count);
+        if (above) result = skips * load(above + i, count) + result;
+        if (g) store(result, g + start + i, count);
+        if (g_short) store(result, g_short + start + i, count);
+        sums = sums + result;
+      });
+      if (axis != EXAMPLES) to_bias[e * units + j] = residual[e] * sum_of(sums);
     };
     if (axis == UNITS) {
       std::fill(along.begin(), along.end(), S(0));
       std::fill(mean.begin(), mean.end(), S(0));
     }
-    for (int64_t j = 0; j < units; ++j) {
-      const int64_t row = j * examples;
-      const S* normalized = n + row;
-      S* result = results + j * step;
-      pull_through_activation(phi, normalized, scale[e], g_a + row, room.data(), result, a + row, examples);
-      if (axis == UNITS) {
+    for_groups_of_rows(units, [&](int64_t first, int64_t end) {
+      S dot[ROWS_AT_ONCE], sum[ROWS_AT_ONCE];
+      for (int64_t j = first; j < end; ++j) {
+        const int64_t row = j * examples;
+        S* g_n = &through_phi[j % kept_rows * examples];
+        phi.backward(n + row, scale[e], g_a + row, g_n, a + row, &dot[j - first], &sum[j - first], examples);
+        if (axis != UNITS) continue;
 #pragma GCC ivdep
         for (int64_t i = 0; i < examples; ++i) {
-          along[i] += result[i] * normalized[i];
-          mean[i] += result[i];
+          along[i] += g_n[i] * n[row + i];
+          mean[i] += g_n[i];
         }
-        continue;
       }
-      if (axis == EXAMPLES) {
-        S dot = 0, sum = 0;
-#pragma omp simd reduction(+ : dot, sum)
-        for (int64_t i = 0; i < examples; ++i) {
-          dot += result[i] * normalized[i];
-          sum += result[i];
+      for (int64_t j = first; j < end && axis != UNITS; ++j) {
+        const S *g_n = &through_phi[j % kept_rows * examples], *normalized = n + j * examples;
+        if (axis == NO_AXIS) {
+          finish_row(j, [&](int64_t i, int64_t count) INLINED { return load(g_n + i, count); });
+          continue;
         }
-        dot /= examples;
-        sum /= examples;
-        const S factor = inverse_deviation(variance[e * units + j]);
-#pragma GCC ivdep
-        for (int64_t i = 0; i < examples; ++i) result[i] = (result[i] - normalized[i] * dot - sum) * factor;
+        const V alongs(dot[j - first] / examples), means(sum[j - first] / examples);
+        const V inverses(inverse_deviation(variance[e * units + j]));
+        finish_row(j, [&](int64_t i, int64_t count) INLINED {
+          return (load(g_n + i, count) - load(normalized + i, count) * alongs - means) * inverses;
+        });
       }
-      finish_row(j, result);
-    }
+    });
     if (axis != UNITS) continue;
     for (int64_t i = 0; i < examples; ++i) {
       along[i] /= units;
@@ -422,11 +223,11 @@ void pull_back(int64_t activation, int64_t axis, int64_t centred, int64_t member
       inverse[i] = inverse_deviation(variance[e * examples + i]);
     }
     for (int64_t j = 0; j < units; ++j) {
-      const S* normalized = n + j * examples;
-      S* result = results + j * examples;
-#pragma GCC ivdep
-      for (int64_t i = 0; i < examples; ++i) result[i] = (result[i] - normalized[i] * along[i] - mean[i]) * inverse[i];
-      finish_row(j, result);
+      const S *g_n = &through_phi[j * examples], *normalized = n + j * examples;
+      finish_row(j, [&](int64_t i, int64_t count) INLINED {  // what is beyond `count` is 0, as its inverse is
+        const V along_n = load(normalized + i, count) * load(&along[i], count);
+        return (load(g_n + i, count) - along_n - load(&mean[i], count)) * load(&inverse[i], count);
+      });
     }
   }
 }
@@ -553,7 +354,7 @@ EXPORT void make_calls(int64_t count, const Call* calls) {
 // Returns the number of an activation, −1 where it has no kernels.
 EXPORT int64_t activation_number(const char* name) {
   int64_t number = 0;
-  for (const auto& entry : ROWS_OF<float>) {
+  for (const auto& entry : ROWS_OF<float, float>) {
     if (std::strcmp(entry.name, name) == 0) return number;
     ++number;
   }

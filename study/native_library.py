@@ -23,9 +23,10 @@ from study.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from study.normalizations import EPSILON
 from study.processor import cache_folder
 
-HEADER, *SOURCES = (
-    Path(__file__).with_name(name) for name in ("native_exports.h", "native_kernels.cpp", "native_products.cpp")
-)
+HEADERS = [Path(__file__).with_name(name) for name in ("native_activations.h", "native_exports.h", "native_numbers.h")]
+SOURCES = [
+    Path(__file__).with_name(name) for name in ("native_kernels.cpp", "native_probes.cpp", "native_products.cpp")
+]
 FLAGS = (
     *("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-fno-math-errno"),
     *("-fno-trapping-math", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
@@ -89,7 +90,7 @@ def _compiled() -> Path:
     """Return the library's file. Raises OSError, ValueError, RuntimeError or SubprocessError when there can be none."""
     compiler = _find_compiler()
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
-    texts = [source.read_text() for source in (HEADER, *SOURCES)]
+    texts = [source.read_text() for source in (*HEADERS, *SOURCES)]
     ingredients = (texts, command, _compiler_version(compiler), torch.__version__, _processor_features())
     folder = cache_folder() / "native"
     path = folder / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"

@@ -61,7 +61,7 @@ class PackedNetwork:
     ) -> None:
         depth, width = trials[0].depth, trials[0].width
         self.depth, self.normalization = depth, NORMALIZATION_TABLE[trials[0].normalization]
-        self.activate = ACTIVATION_TABLE[trials[0].activation].function
+        self.activation = trials[0].activation
         weights = [_draw_weights(trial, input_size, class_count, dtype) for trial in trials]
 
         def stack(draws: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -99,6 +99,10 @@ class PackedNetwork:
             for tensor, is_hidden in zip(self.stacked, (False, False, True, True, False, False), strict=True)
         ]
 
+    def activate(self, n: torch.Tensor) -> torch.Tensor:
+        """Return φ(n)."""
+        return ACTIVATION_TABLE[self.activation].function(n)
+
     def forward(self, x: torch.Tensor, normalize: Normalizer, stream: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Return logits [E, B, C]; append the stream states v_1 … v_{D−1} to `stream` when it is given.
 
@@ -130,7 +134,7 @@ class PackedNetwork:
     def select(self, members: slice, dtype: torch.dtype) -> "PackedNetwork":
         """Return a copy of some members in another precision, for measurements."""
         copy = object.__new__(PackedNetwork)
-        copy.depth, copy.normalization, copy.activate = self.depth, self.normalization, self.activate
+        copy.depth, copy.normalization, copy.activation = self.depth, self.normalization, self.activation
         copy.stacked = [tensor[:, members].to(dtype, copy=True) for tensor in self.stacked]
         copy.skip_scale = self.skip_scale[members].to(dtype)
         copy.residual_scale = self.residual_scale[members].to(dtype)

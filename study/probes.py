@@ -13,7 +13,7 @@ from study.linearization import Linearization
 from study.network import PackedNetwork
 from study.network_gsc import gsc_to_logits_and_losses
 from study.random_streams import make_generator
-from study.signal_domain import linear_fit_error, preactivation_std, sign_diversity
+from study.signal_domain import DOMAIN_METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +74,9 @@ def probe_network(
 
 def measure_domain(linearization: Linearization) -> dict[str, torch.Tensor]:
     """Return the metrics of `study.signal_domain` for the nonlinearity layers 1 … D−1, [1, D−1] each."""
-    layers = [(n[None], a[None]) for n, a in zip(linearization.normalized, linearization.activated, strict=True)]
-    # Layer by layer: what lies in a cache is read several times.
-    by_layer = {
-        "preactivation_std": [preactivation_std(n) for n, _ in layers],
-        "sign_diversity": [sign_diversity(n) for n, _ in layers],
-        "linear_fit_error": [linear_fit_error(n, activated) for n, activated in layers],
-    }
-    return {name: torch.cat(values)[None] for name, values in by_layer.items()}
+    layers = zip(linearization.normalized, linearization.activated, strict=True)
+    by_layer = torch.stack([linearization.kernels.measure_domain(n, a) for n, a in layers], dim=1)
+    return dict(zip(DOMAIN_METRICS, by_layer[:, None], strict=True))
 
 
 def _join_scales(parts: list[GradientScale]) -> GradientScale:

@@ -8,6 +8,14 @@ Source: the collapsing domain problem and pseudo-linearity of Philipp, Song and 
 
 import torch
 
+DOMAIN_METRICS = ("preactivation_std", "sign_diversity", "linear_fit_error")
+
+
+def measure_domain(n: torch.Tensor, activated: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the metrics of this file by name, [E] each."""
+    values = preactivation_std(n), sign_diversity(n), linear_fit_error(n, activated)
+    return dict(zip(DOMAIN_METRICS, values, strict=True))
+
 
 def preactivation_std(n: torch.Tensor) -> torch.Tensor:
     """Return [E] √(mean over units of Var(n)) / √(mean n²): 1 without collapse, towards 0 when collapsed."""

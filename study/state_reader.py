@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from study.signal_domain import linear_fit_error, preactivation_std, sign_diversity
+from study.signal_domain import DOMAIN_METRICS, measure_domain
 
 INPUT = "input"
 NONLINEARITY_NAMES = """
@@ -96,15 +96,11 @@ class StateReader:
         if layer < 0 or layer in self.domain or n.shape != activated.shape or n.dim() < 2 or len(n) < 2:
             return
         n, activated = n.detach().flatten(1)[None], activated.detach().flatten(1)[None]
-        self.domain[layer] = {
-            "preactivation_std": preactivation_std(n).item(),
-            "sign_diversity": sign_diversity(n).item(),
-            "linear_fit_error": linear_fit_error(n, activated).item(),
-        }
+        self.domain[layer] = {name: value.item() for name, value in measure_domain(n, activated).items()}
 
     def domain_after(self, state: int, before: int) -> dict[str, float | None]:
         """Return the metrics of the first nonlinearity after a state and before another one."""
-        nothing = dict.fromkeys(("preactivation_std", "sign_diversity", "linear_fit_error"))
+        nothing = dict.fromkeys(DOMAIN_METRICS)
         return next((self.domain[place] for place in range(state, before) if place in self.domain), nothing)
 
     def check(self, names: Sequence[str], all_must_be_called: bool) -> None:

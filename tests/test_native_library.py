@@ -18,7 +18,8 @@ def fresh(tmp_path, monkeypatch):
     """A machine that has compiled nothing yet, and a library that is soon compiled; this process keeps its own."""
     source = tmp_path / "small.cpp"
     source.write_text('#include "native_exports.h"\nEXPORT double slope() { return LEAKY_SLOPE; }\n')
-    (tmp_path / "native_exports.h").write_text(native_library.HEADER.read_text())
+    for header in native_library.HEADERS:
+        (tmp_path / header.name).write_text(header.read_text())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(native_library, "load_library", load_library.__wrapped__)
     monkeypatch.setattr(native_library, "SOURCES", [source])

@@ -1,0 +1,76 @@
+"""The compiled work of probes beside torch's, which `tests/test_gradient_scale.py` holds against whole Jacobians."""
+
+import math
+
+import pytest
+import torch
+
+from study.activations import ACTIVATION_TABLE
+from study.native_library import describe_library
+from study.normalizations import NORMALIZATION_TABLE
+from study.probe_kernels import ProbeKernels
+
+pytestmark = pytest.mark.skipif(describe_library() == "none", reason="needs a C++ compiler")
+EXAMPLES, UNITS, VECTORS = 37, 13, 5
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def both(activation="relu", normalization="none"):
+    """Return the kernels of the library, and those of torch."""
+    native, plain = (ProbeKernels(activation, NORMALIZATION_TABLE[normalization], "cpu") for _ in range(2))
+    assert native.number is not None
+    plain.number = None
+    return native, plain
+
+
+def assert_same(measured, expected):
+    torch.testing.assert_close(measured, expected, rtol=1e-12, atol=1e-13, equal_nan=True)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATION_TABLE)
+@pytest.mark.parametrize("activation", ACTIVATION_TABLE)
+def test_a_layer_is_linearized_as_by_torch(activation, normalization):
+    v = 0.3 + 2 * draw(EXAMPLES, UNITS)
+    for measured, expected in zip(*(kernels.linearize(v) for kernels in both(activation, normalization)), strict=True):
+        assert_same(measured, expected)
+
+
+@pytest.mark.parametrize("skip", [0.0, 0.6])
+@pytest.mark.parametrize("normalization", NORMALIZATION_TABLE)
+def test_gradients_come_through_as_by_torch(normalization, skip):
+    native, plain = both("tanh", normalization)
+    n, slopes, _ = plain.linearize(draw(EXAMPLES, UNITS))
+    above, gradients = draw(VECTORS, EXAMPLES, UNITS, seed=1), draw(VECTORS, EXAMPLES, UNITS, seed=2)
+    gradients[3], above[3] = 0, 0  # nothing arrives
+    of_native, of_torch = gradients.clone(), gradients.clone()
+    norms = [kernels.pull_through(g, slopes, n, skip, above) for kernels, g in ((native, of_native), (plain, of_torch))]
+    assert norms[0][3] == -torch.inf
+    assert_same(*norms)
+    assert_same(of_native, of_torch)
+
+
+def test_gradients_near_the_ends_of_the_range_keep_their_norms():
+    native, _ = both()
+    n = draw(EXAMPLES, UNITS)
+    for size in (1e-140, 1e140):
+        g = size * draw(VECTORS, EXAMPLES, UNITS, seed=1)
+        expected = torch.linalg.vector_norm((g / size).flatten(1), dim=1).log() + math.log(size)
+        assert_same(native.pull_through(g, torch.ones_like(n), n, 0.0, g), expected)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "identity"])
+@pytest.mark.parametrize("spread", [1.0, 1e-9, 1e-16, 0.0, float("nan")])
+@pytest.mark.parametrize("shift", [0.0, 0.3, -5.0])
+def test_the_domain_is_measured_as_by_torch(activation, spread, shift):
+    n = shift + spread * draw(400, UNITS)
+    a = ACTIVATION_TABLE[activation].function(n)
+    measured, expected = (kernels.measure_domain(n, a) for kernels in both())
+    torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+def test_the_rounding_of_means_over_many_examples_is_no_nonlinearity():
+    n = torch.full((100_000, 1), 0.3, dtype=torch.float64)
+    assert both()[0].measure_domain(n, n.sigmoid()).tolist() == [0, 0, 0]
