@@ -7,6 +7,7 @@ from study import backpropagation, evaluation, member_products, native_library
 from study.backpropagation import Backpropagation
 from study.kernels import compile_kernel, make_block_kernels
 from study.network import PackedNetwork
+from study.normalizations import EXAMPLES, NORMALIZATION_TABLE, UNITS
 from study.optimizers import PackedOptimizer
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, NORMALIZATIONS, PRECISIONS
@@ -89,6 +90,38 @@ def test_a_relu_that_is_off_stops_an_infinite_gradient():
         g, a, bias = (torch.full(size, 7.0) for size in (shape, shape, (1, 2, 1)))
         make_block_kernels("relu", "none", compiled).pull_back(g_a, n, one, one, None, one, one, g, None, a, bias)
         assert g.eq(0).all(), compiled
+
+
+@needs_compiler
+@pytest.mark.parametrize("has_skip", [False, True])
+@pytest.mark.parametrize("short", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("activation", "normalization"), ALL)
+def test_compiled_kernels_are_those_of_torch_where_rows_fill_no_vector(activation, normalization, short, has_skip):
+    units, examples = 11, 37
+    axis, draw = NORMALIZATION_TABLE[normalization].axis, make_generator(0, "test")
+
+    def normal(*shape, dtype=torch.float32):
+        return torch.randn(*shape, generator=draw).to(dtype)
+
+    state, moment = (2, units, examples), {None: (2, 1, 1), EXAMPLES: (2, 1, units), UNITS: (2, examples, 1)}[axis]
+    skip, residual, scale = (torch.tensor(values).view(2, 1, 1) for values in ((0.0, 0.6), (1.0, 0.8), (1.0, 0.5)))
+    v, g_next = (normal(*state) if has_skip else None for _ in range(2))
+    product, g_a, bias = normal(*state, dtype=short), normal(*state, dtype=short), normal(2, units, 1)
+    mean, variance = normal(*moment), normal(*moment).square()
+    results = []
+    for compiled in (False, True):
+        kernels = make_block_kernels(activation, normalization, compiled)
+        assert kernels.are_native == compiled
+        v_next, n, g = torch.zeros(3, *state)
+        a, a_again, a_evaluating, g_short = torch.zeros(4, *state, dtype=short)
+        to_bias, new_mean, new_variance = torch.zeros_like(bias), torch.zeros_like(mean), torch.zeros_like(mean)
+        kernels.advance(v, product, bias, skip, residual, scale, v_next, n, a, new_mean, new_variance)
+        kernels.pull_back(g_a, n, new_variance, scale, g_next, skip, residual, g, g_short, a_again, to_bias)
+        kernels.advance_evaluating(v, product, bias, skip, residual, scale, mean, variance, None, a_evaluating)
+        results.append([n, g, to_bias, new_variance, a, a_again, a_evaluating, g_short])
+    for number, (expected, measured) in enumerate(zip(*results, strict=True)):
+        tolerance = 2e-5 if number < 4 or short == torch.float32 else 2**-7
+        torch.testing.assert_close(measured, expected, rtol=tolerance, atol=tolerance)
 
 
 @needs_compiler
