@@ -42,7 +42,7 @@ inline Vectorized<float> load(const bfloat16* from, int64_t count) {
   const __mmask16 mask = (1u << count) - 1;
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
 #else
-  float numbers[Vectorized<float>::size()] = {};
+  float numbers[Vectorized<float>::size()];
   for (int64_t i = 0; i < count; ++i) numbers[i] = widen(from[i]);
   return Vectorized<float>::loadu(numbers, count);
 #endif
