@@ -11,7 +11,8 @@ import torch
 
 from study import run_log_schema as schema
 from study.datasets import Dataset
-from study.native_library import describe_library, load_library
+from study.member_products import multiplies_natively
+from study.native_library import describe_library
 from study.processor import multiplies_with_onednn
 
 RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
@@ -25,7 +26,8 @@ def describe_environment(device: str) -> dict[str, str]:
             tags[f"version.{library}"] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    tags[schema.TAG_PRODUCTS] = _fp32_products() if device == "cpu" else "device"
+    for tag, dtype in ((schema.TAG_FP32_PRODUCTS, torch.float32), (schema.TAG_BF16_PRODUCTS, torch.bfloat16)):
+        tags[tag] = _products(dtype) if device == "cpu" else "device"
     tags[schema.TAG_COMPILER] = describe_library() if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
@@ -60,11 +62,11 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _fp32_products() -> str:
-    """Return whose kernel multiplies fp32 matrices while networks train on the CPU."""
-    if load_library():
+def _products(dtype: torch.dtype) -> str:
+    """Return whose kernel multiplies matrices of a type while networks train on the CPU."""
+    if multiplies_natively("cpu", dtype):
         return "own"
-    return "oneDNN" if multiplies_with_onednn(torch.float32) else "default"
+    return "oneDNN" if multiplies_with_onednn(dtype) else "default"
 
 
 def _processor() -> str:

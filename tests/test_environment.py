@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+import torch
 
 from study import environment
 from study import run_log_schema as schema
@@ -48,3 +49,14 @@ def test_a_copy_without_history_does_not_go_by_the_repository_around_it(project,
 def test_the_compiler_of_kernels_is_told(monkeypatch):
     monkeypatch.setattr(environment, "describe_library", lambda: "g++ 12.2.0")
     assert environment.describe_environment("cpu")[schema.TAG_COMPILER] == "g++ 12.2.0"
+
+
+@pytest.mark.parametrize(
+    ("own", "onednn", "expected"), [(True, True, "own"), (False, True, "oneDNN"), (False, False, "default")]
+)
+def test_whose_products_are_told_for_each_type(monkeypatch, own, onednn, expected):
+    monkeypatch.setattr(environment, "multiplies_natively", lambda device, dtype: own and dtype == torch.bfloat16)
+    monkeypatch.setattr(environment, "multiplies_with_onednn", lambda dtype: onednn and dtype == torch.bfloat16)
+    tags = environment.describe_environment("cpu")
+    assert tags["bf16_products"] == expected
+    assert tags["fp32_products"] == "default"
