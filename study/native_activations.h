@@ -1,4 +1,5 @@
-// Activations and their slopes, of vectors and rows of numbers: `study/activations.py` for compiled loops.
+// Activations and their slopes, of vectors and rows of numbers, and what else a nonlinearity layer needs anywhere:
+// `study/activations.py` and `study/normalizations.py` for compiled loops.
 //
 // To add an activation, add a struct with its value and slope, and a line to ROWS_OF. Constants are those of the Python
 // modules, which `study/native_library.py` passes as macros.
@@ -95,7 +96,7 @@ struct Identity {
 
 // g · φ'(z)
 template <typename Phi, typename V>
-V pull_through(const V& z, const V& value, const V& g) {
+V times_slope(const V& z, const V& value, const V& g) {
   if constexpr (std::is_same_v<Phi, Relu>)
     return select(g, V(0), z <= V(0));  // no product: where a unit is off, an infinite g is stopped, too
   else
@@ -128,7 +129,7 @@ void go_backward(const S* n, S scale, const P* g_a, S* g, P* a, S* dot, S* sum, 
   Vectorized<S> dots(0), sums(0);
   for_vectors<S>(length, [&](int64_t i, int64_t count) {
     const auto z = load(n + i, count), value = Phi::value(z);
-    const auto through = pull_through<Phi>(z, value, scales * load(g_a + i, count));
+    const auto through = times_slope<Phi>(z, value, scales * load(g_a + i, count));
     store(through, g + i, count);
     store(scales * value, a + i, count);
     dots = at::vec::fmadd(through, z, dots);

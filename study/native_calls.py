@@ -6,6 +6,7 @@ stay where they are, those of a training step, are written down once; then one c
 
 import ctypes
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -41,27 +42,32 @@ class CallList:
         find_function("make_calls")(ctypes.c_int64(len(self._calls)), self._calls)
 
 
-_list_being_written: CallList | None = None
+class _Writing(threading.local):
+    """The list that a thread writes down its calls in."""
+
+    calls: CallList | None = None
+
+
+_writing = _Writing()
 
 
 def written_down(work: Callable[[], None]) -> CallList:
     """Return the calls that `work` would make, of which none is made; whatever else it does is not written down."""
-    global _list_being_written
-    _list_being_written = calls = CallList()
+    _writing.calls = calls = CallList()
     try:
         work()
     finally:
-        _list_being_written = None
+        _writing.calls = None
     return calls
 
 
 def call(name: str, types: Sequence[torch.dtype], *arguments: Argument) -> None:
     """Call a function of the library, named as in `find_function`; of a tensor it gets the address, 0 for None."""
     function, words = find_function(name, types), (ctypes.c_int64 * len(arguments))(*map(_as_word, arguments))
-    if _list_being_written is None:
+    if _writing.calls is None:
         function(words)
     else:
-        _list_being_written.append(function, words, arguments)
+        _writing.calls.append(function, words, arguments)
 
 
 def _as_word(argument: Argument) -> int:

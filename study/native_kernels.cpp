@@ -99,7 +99,7 @@ void advance(int64_t activation, int64_t axis, int64_t centred, int64_t members,
   const int64_t tile = units * examples;
   std::vector<S> inverse(examples);
   for (int64_t e = 0; e < members; ++e, product += tile, bias += units, n += tile, a += tile) {
-    S* states = v_next ? v_next + e * tile : n;  // n is written over it
+    S* states = v_next && axis != NO_AXIS ? v_next + e * tile : n;  // n is written over it
     for_groups_of_rows(units, [&](int64_t first, int64_t end) {
       for (int64_t j = first; j < end; ++j) {
         const int64_t row = j * examples;
@@ -115,7 +115,7 @@ void advance(int64_t activation, int64_t axis, int64_t centred, int64_t members,
           const int64_t row = j * examples;
           const S centre = axis == EXAMPLES ? mean[e * units + j] : S(0);
           const S factor = axis == EXAMPLES ? inverse_deviation(variance[e * units + j]) : S(1);
-          S* normalized = axis == NO_AXIS && states == n ? nullptr : n + row;  // it is there
+          S* normalized = axis == NO_AXIS ? nullptr : n + row;  // else it is the state
           phi.forward(states + row, centre, factor, normalized, scale[e], a + row, examples);
         }
     });
@@ -238,7 +238,6 @@ void pull_back(int64_t activation, int64_t axis, int64_t centred, int64_t member
 template <typename S, typename P>
 void pull_back_loss(int64_t members, int64_t classes, int64_t examples, const P* product, const S* bias,
                     const int64_t* labels, P* g, S* to_bias) {
-  using V = Vectorized<S>;
   std::vector<S> tile(classes * examples), largest(examples), total(examples);
   for (int64_t e = 0; e < members; ++e, labels += examples, bias += classes, to_bias += classes) {
     for (int64_t c = 0; c < classes; ++c, product += examples) {
@@ -251,13 +250,12 @@ void pull_back_loss(int64_t members, int64_t classes, int64_t examples, const P*
     }
     std::fill(total.begin(), total.end(), S(0));
     for (int64_t c = 0; c < classes; ++c)
-      for (int64_t i = 0; i < examples; i += V::size()) {
-        const int64_t count = std::min<int64_t>(V::size(), examples - i);
+      for_vectors<S>(examples, [&](int64_t i, int64_t count) {
         S* logits = &tile[c * examples + i];
-        const V power = (V::loadu(logits, count) - V::loadu(&largest[i], count)).exp();
-        power.store(logits, count);
-        (V::loadu(&total[i], count) + power).store(&total[i], count);
-      }
+        const auto power = (load(logits, count) - load(&largest[i], count)).exp();
+        store(power, logits, count);
+        store(load(&total[i], count) + power, &total[i], count);
+      });
     for (int64_t c = 0; c < classes; ++c, g += examples) {
       S* row = &tile[c * examples];
       S sum = 0;

@@ -1,7 +1,8 @@
 """The C++ files of this folder → a library that this machine's compiler has made of them, kept for later processes.
 
 Compiling takes some twenty seconds, once per machine, compiler and version of torch. What the kernels compute stands in
-`study/kernels.py`, `study/optimizers.py` and `study/member_products.py`; torch does it where there is no compiler.
+`study/kernels.py`, `study/probe_kernels.py`, `study/optimizers.py` and `study/member_products.py`; torch does it where
+there is no compiler.
 """
 
 import ctypes

@@ -5,7 +5,6 @@
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -61,6 +60,7 @@ inline void store(const Vectorized<float>& numbers, bfloat16* to, int64_t count)
 #endif
 }
 
+// Of passes that compilers would call instead, whose numbers would then lie in memory.
 #define INLINED __attribute__((always_inline))
 
 // Calls work(i, count) for all numbers of a row, a vector of them at a time: `count` numbers from the i-th on.

@@ -19,7 +19,7 @@ S divide(S numerator, S denominator) { return denominator > 0 ? numerator / deno
 template <typename S>
 void linearize(int64_t activation, int64_t axis, int64_t centred, int64_t examples, int64_t units, const S* v, S* n,
                S* slopes, S* a) {
-  const Rows<S, S> phi = ROWS_OF<S, S>[activation].rows;
+  const auto phi = ROWS_OF<S, S>[activation].rows;
   std::vector<S> mean(units), variance(units), inverse(units, S(1));
   if (axis == EXAMPLES) {
     for (int64_t b = 0; b < examples; ++b)
@@ -53,6 +53,8 @@ void linearize(int64_t activation, int64_t axis, int64_t centred, int64_t exampl
 }
 
 // g [P, B, H] → N'ᵀ(φ' ∘ g), plus skip · g_above where there is one; and its squared norms, [P].
+// φ' ∘ g is written before moments are taken, so that its mean, and it, are rounded alike: what normalization takes out
+// entirely is then exactly 0.
 template <typename S>
 void pull_through(int64_t axis, int64_t centred, int64_t vectors, int64_t examples, int64_t units, const S* slopes,
                   const S* n, double skip, const S* g_above, S* g, S* squares) {
@@ -66,7 +68,7 @@ void pull_through(int64_t axis, int64_t centred, int64_t vectors, int64_t exampl
       for (int64_t b = 0; b < examples; ++b)
 #pragma GCC ivdep
         for (int64_t j = 0; j < units; ++j) {
-          const S through = g[b * units + j] * slopes[b * units + j];
+          const S through = g[b * units + j] *= slopes[b * units + j];
           along[j] += through * n[b * units + j];
           mean[j] += through;
         }
@@ -82,7 +84,7 @@ void pull_through(int64_t axis, int64_t centred, int64_t vectors, int64_t exampl
         S dot = 0, sum = 0;
 #pragma omp simd reduction(+ : dot, sum)
         for (int64_t j = 0; j < units; ++j) {
-          const S through = g[start + j] * slopes[start + j];
+          const S through = g[start + j] *= slopes[start + j];
           dot += through * n[start + j];
           sum += through;
         }
@@ -93,7 +95,7 @@ void pull_through(int64_t axis, int64_t centred, int64_t vectors, int64_t exampl
       S square = 0;
 #pragma omp simd reduction(+ : square)
       for (int64_t j = 0; j < units; ++j) {
-        S result = g[start + j] * slopes[start + j];
+        S result = axis == NO_AXIS ? g[start + j] * slopes[start + j] : g[start + j];
         if (axis != NO_AXIS) result -= n[start + j] * along[j] + mean[j];
         if (above) result += k * above[j];
         g[start + j] = result;
@@ -140,7 +142,7 @@ void measure_domain(int64_t examples, int64_t units, const S* n, const S* a, S* 
     // What the rounding of the means has added is taken out again.
     const S n_variance = of.xx[j] - of.x[j] * of.x[j] / examples, a_variance = of.yy[j] - of.y[j] * of.y[j] / examples;
     const S covariance = of.xy[j] - of.x[j] * of.y[j] / examples;
-    variance += n_variance;
+    variance += std::max(n_variance, S(0));
     square += of.n_square[j];
     diversity += std::min(of.positive[j], of.negative[j]);
     if (!(a_variance > rounding * of.a_square[j] && n_variance > rounding * of.n_square[j])) continue;

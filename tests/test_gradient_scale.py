@@ -234,6 +234,13 @@ def test_gradients_beyond_the_range_of_float64(make_trial, factor):
     assert (after - before)[0, 0].item() == pytest.approx(198 * math.log(factor), rel=1e-12)
 
 
+def test_no_rounding_arrives_where_layer_normalization_of_one_unit_takes_out_everything(make_trial):
+    trial = make_trial(width=1, activation="tanh", normalization="layer")
+    linearization = Linearization(PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64), inputs())
+    vectors = torch.randn(2, EXAMPLES, CLASSES, dtype=torch.float64, generator=make_generator(0, "test"))
+    assert (linearization.pull_back(vectors, trial.depth) == -math.inf).all()
+
+
 def test_norms_beyond_the_range_of_squares():
     tensor = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     for scale in (1e-300, 1, 1e300):

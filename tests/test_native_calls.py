@@ -7,9 +7,11 @@ import torch
 
 from study.native_calls import _as_word, written_down
 from study.native_kernels import multiply
-from study.native_library import describe_library, has_function
+from study.native_library import has_function
 
-pytestmark = pytest.mark.skipif(describe_library() == "none", reason="needs a C++ compiler")
+from tests.marks import needs_compiler  # isort: skip
+
+pytestmark = needs_compiler
 
 
 def test_calls_written_down_are_made_in_order_whenever_asked():

@@ -8,9 +8,9 @@ import torch
 from study import native_library
 from study.kernels import make_block_kernels
 from study.native_kernels import side_by_side
-from study.native_library import describe_library, load_library
+from study.native_library import load_library
 
-needs_compiler = pytest.mark.skipif(describe_library() == "none", reason="needs a C++ compiler")
+from tests.marks import needs_compiler  # isort: skip
 
 
 @pytest.fixture

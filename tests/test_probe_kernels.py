@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from study.activations import ACTIVATION_TABLE
-from study.native_library import describe_library
 from study.normalizations import NORMALIZATION_TABLE
 from study.probe_kernels import ProbeKernels
 
-pytestmark = pytest.mark.skipif(describe_library() == "none", reason="needs a C++ compiler")
+from tests.marks import needs_compiler  # isort: skip
+
+pytestmark = needs_compiler
 EXAMPLES, UNITS, VECTORS = 37, 13, 5
 
 
@@ -71,6 +72,7 @@ def test_the_domain_is_measured_as_by_torch(activation, spread, shift):
     torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
-def test_the_rounding_of_means_over_many_examples_is_no_nonlinearity():
-    n = torch.full((100_000, 1), 0.3, dtype=torch.float64)
-    assert both()[0].measure_domain(n, n.sigmoid()).tolist() == [0, 0, 0]
+@pytest.mark.parametrize(("constant", "examples"), [(0.3, 100_000), (0.851023675935323, 1_000_000), (6.11e-149, 128)])
+def test_the_rounding_of_means_is_no_nonlinearity_and_no_spread(constant, examples):
+    n = torch.full((examples, 1), constant, dtype=torch.float64)
+    assert both()[0].measure_domain(n, n.sigmoid()).tolist() == pytest.approx([0, 0, 0], abs=1e-15)
