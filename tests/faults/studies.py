@@ -35,7 +35,7 @@ def short():
     return grid(depth=[3, 20], seed=[0, 1], epochs=40, {SMALL})
 
 def long():
-    return grid(depth=40, seed=[0, 1, 2, 3], epochs=700, **slow)
+    return grid(depth=40, seed=[0, 1, 2, 3], epochs=2000, **slow)
 
 def many():
     return grid(depth=3, width=4, seed=list(range(200)), epochs=50, batch_size=64, probe_size=16, probe_vectors=2)
