@@ -21,7 +21,7 @@ from study import run_log_schema as schema
 from study.checkpoint import read_epoch
 from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
 from study.environment import describe_data
-from study.ledgers import note_planned, note_sent
+from study.ledgers import known_as_sent, note_planned, note_sent
 from study.native_library import load_library
 from study.pack_size import PackChoice
 from study.packing import CPU_PACK, Pack, make_packs
@@ -159,11 +159,14 @@ def _run_locked(
     ending = Ending(came_to_end=True)
     if remaining:
         _import_ray(options)  # before mlflow is, by the sender's thread: what both of them need is imported once
+    shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
     with RunSender(connection.open, tracking_uri) as sender:
-        sender.send(sorted(finished))
+        # MLflow itself is asked what it holds, unless it is not to be.
+        sent_before = known_as_sent(folder, shown_uri, finished) if connection.later else set()
+        sender.send(sorted(set(finished) - sent_before))
         if remaining:
             ending = _train(options, remaining, dataset, folder, sender, console)
-    note_what_was_sent(folder, schema.without_secrets(tracking_uri, tracking_uri), sender.sent, console)
+    note_what_was_sent(folder, shown_uri, sender.sent, console)
     statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
     if ending.came_to_end:  # workers that were killed leave drafts
         folder.remove_leftovers(ended={name for name, status in statuses.items() if status in schema.ENDED_STATUSES})

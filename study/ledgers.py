@@ -8,12 +8,13 @@ import dataclasses
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from study.study_folder import StorageError, StudyFolder
 from study.trial_config import TrialConfig
+from study.trial_record import read_start
 
 PLAN_FILE, SENT_FILE = "plan.jsonl", "sent.jsonl"
 
@@ -46,6 +47,13 @@ def read_sent(folder: StudyFolder) -> dict[str, dict[str, str]]:
     for line in _read(folder.path / SENT_FILE, ("store", "trial_id", "attempt")):
         sent[line["store"]][line["trial_id"]] = line["attempt"]
     return dict(sent)
+
+
+def known_as_sent(folder: StudyFolder, store: str, trial_ids: Iterable[str]) -> set[str]:
+    """Return those trials of which, by the ledger, a store holds the attempt that the record is of."""
+    attempts = read_sent(folder).get(store, {})
+    begun = ((trial_id, read_start(folder.record_path(trial_id))) for trial_id in trial_ids if trial_id in attempts)
+    return {trial_id for trial_id, start in begun if start and start.get("attempt") == attempts[trial_id]}
 
 
 def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

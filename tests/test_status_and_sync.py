@@ -14,7 +14,7 @@ from filelock import FileLock
 from study import run_log_schema as schema
 from study import trial_record
 from study.__main__ import main
-from study.ledgers import note_planned, note_sent, read_planned, read_sent
+from study.ledgers import known_as_sent, note_planned, note_sent, read_planned, read_sent
 from study.status_command import is_running, read_states
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
@@ -225,6 +225,16 @@ def test_ledgers_pass_over_lines_that_a_crash_cut_off(folder, make_trial):
         file.write('{"store": "th')
     note_sent(folder, "there", {"a": "second", "b": "first"})
     assert read_sent(folder) == {"there": {"a": "second", "b": "first"}}
+
+
+def test_a_trial_is_known_as_sent_as_long_as_its_record_is_of_that_attempt(folder, trials):
+    names = [trial.trial_id for trial in trials]
+    attempts = {name: trial_record.read_start(folder.record_path(name))["attempt"] for name in names[:3]}
+    note_sent(folder, "there", attempts)
+    assert known_as_sent(folder, "there", names) == set(names[:3])
+    assert known_as_sent(folder, "elsewhere", names) == set()
+    write_record(folder, trials[2])  # once more
+    assert known_as_sent(folder, "there", names) == set(names[:2])
 
 
 def test_time_in_mlflow_never_goes_back(folder, make_trial, monkeypatch):
