@@ -9,8 +9,8 @@ from scipy import stats
 
 from study.gsc_reading import read_aloud
 from study.mean_field import predicted_trainable_depth
+from study.signal_domain import DOMAIN_METRICS
 
-DOMAIN_COLUMNS = ("preactivation_std", "sign_diversity", "linear_fit_error")
 LAYER_COLUMNS = (
     "layer",
     "name",
@@ -19,7 +19,7 @@ LAYER_COLUMNS = (
     "log10_gsc",
     "standard_deviation",
     "standard_error",
-    *DOMAIN_COLUMNS,
+    *DOMAIN_METRICS,
 )
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from study.gsc_measurement import (
-    DOMAIN_COLUMNS,
     LAYER_COLUMNS,
     Estimate,
     GscMeasurement,
@@ -19,6 +18,7 @@ from study.gsc_measurement import (
 )
 from study.model_gsc import LayerGsc, ModelGsc, measure_gsc
 from study.random_streams import make_generator
+from study.signal_domain import DOMAIN_METRICS
 
 
 def measure_model(
@@ -86,7 +86,7 @@ def _average(row: Sequence[LayerGsc]) -> dict[str, Any]:
         "standard_deviation": deviation(log10_gsc),
         "standard_error": finite_or_none(float(np.mean([layer.standard_error for layer in row]))),
     }
-    for column in DOMAIN_COLUMNS:
+    for column in DOMAIN_METRICS:
         if average[column] is not None:
             average[column] = finite_or_none(float(np.mean([getattr(layer, column) for layer in row])))
     return {column: average[column] for column in LAYER_COLUMNS}

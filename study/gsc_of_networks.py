@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from study.gsc_measurement import DOMAIN_COLUMNS, GscMeasurement, deviation, estimate, finite_or_none, put_together
+from study.gsc_measurement import GscMeasurement, deviation, estimate, finite_or_none, put_together
 from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
 from study.network import PackedNetwork
 from study.probes import probe_network
 from study.random_streams import make_generator
+from study.signal_domain import DOMAIN_METRICS
 from study.trial_config import TrialConfig
 
 
@@ -29,7 +30,7 @@ def measure_networks(trials: Sequence[TrialConfig], *, inputs: int, outputs: int
         probes.append(probe_network(network, x, labels, seeds=[trial.seed], moment=0, probe_vectors=vectors))
     log10_gsc = np.concatenate([probe.to_logits.log10_gsc for probe in probes])
     error = np.concatenate([probe.to_logits.standard_error for probe in probes])
-    domain = {name: np.concatenate([probe.domain[name] for probe in probes]) for name in DOMAIN_COLUMNS}
+    domain = {name: np.concatenate([probe.domain[name] for probe in probes]) for name in DOMAIN_METRICS}
     layers = [
         {
             "layer": layer,
