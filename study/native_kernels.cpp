@@ -22,8 +22,8 @@ namespace {
 
 // ---- blocks
 
-// Rows that go through one pass before the next: a mean is known only some time after its last term is added, and
-// meanwhile other rows are.
+// Rows that go through one pass before the next begins: a row's mean is known only some time after its last term is
+// added, and meanwhile the next rows are summed.
 constexpr int64_t ROWS_AT_ONCE = 8;
 
 template <typename Work>
