@@ -21,7 +21,8 @@ import torch
 
 from benchmarks.graphed_loop import GraphedEpoch
 from benchmarks.plain_network import PlainNetwork
-from study.datasets import Dataset, load_dataset, make_device_split
+from study.datasets import Dataset, load_dataset
+from study.device_split import make_device_split
 from study.image_sources import import_torchvision_datasets
 from study.processor import prepare_processor
 from study.train_loop import train_pack

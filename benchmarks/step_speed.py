@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from study.datasets import load_dataset, make_device_split
+from study.datasets import load_dataset
+from study.device_split import make_device_split
 from study.kernels import make_block_kernels
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer

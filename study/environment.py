@@ -1,4 +1,4 @@
-"""This process and its data → the tags that say what code, libraries, device and images a number came from."""
+"""This process → the tags that say what code, libraries and device a number came from."""
 
 import functools
 import hashlib
@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from study import run_log_schema as schema
-from study.datasets import Dataset
 from study.member_products import multiplies_natively
 from study.native_library import describe_library
 from study.processor import multiplies_with_onednn
@@ -21,25 +20,12 @@ RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
 def describe_environment(device: str) -> dict[str, str]:
     """Return tags: code revision, versions of Python and of RECORDED_LIBRARIES that are installed, compiler, device."""
     tags = {schema.TAG_CODE_REVISION: code_revision(), "version.python": platform.python_version()}
-    for library in RECORDED_LIBRARIES:
-        try:
-            tags[f"version.{library}"] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    tags |= {f"version.{library}": version for library in RECORDED_LIBRARIES if (version := _version(library))}
     for tag, dtype in ((schema.TAG_FP32_PRODUCTS, torch.float32), (schema.TAG_BF16_PRODUCTS, torch.bfloat16)):
         tags[tag] = _products(dtype) if device == "cpu" else "device"
     tags[schema.TAG_COMPILER] = describe_library() if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
-
-
-def describe_data(dataset: Dataset) -> dict[str, str]:
-    """Return the tags that say which images a number was measured on."""
-    return {
-        schema.TAG_DATA: dataset.source,
-        schema.TAG_DATA_CHECKSUM: dataset.checksum,
-        schema.TAG_CHANCE_ERROR: f"{dataset.chance_error:g}",
-    }
 
 
 @functools.cache  # what this process has loaded does not change with the files
@@ -55,6 +41,15 @@ def code_revision() -> str:
     except (OSError, subprocess.CalledProcessError):
         pass
     return f"version {importlib.metadata.version('depth-trainability')}"
+
+
+@functools.cache
+def _version(library: str) -> str:
+    """Return the version of a library that is installed, else nothing."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from study.backpropagation import PRODUCT_DTYPES
-from study.datasets import DeviceSplit
+from study.device_split import DeviceSplit
 from study.kernels import BlockKernels
 from study.member_products import multiplies_natively, multiply_members
 from study.native_calls import written_down

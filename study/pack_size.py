@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from study.backpropagation import PRODUCT_DTYPES
-from study.datasets import Dataset, make_device_split
+from study.datasets import Dataset
+from study.device_split import make_device_split
 from study.evaluation import EVALUATION_BATCH
 from study.kernels import make_block_kernels
 from study.member_products import multiplies_natively

@@ -16,8 +16,8 @@ import torch
 
 from study import run_log_schema as schema
 from study.checkpoint import Checkpoint, CheckpointSchedule, read_checkpoint, write_checkpoint
-from study.datasets import Dataset
-from study.environment import describe_data, describe_environment
+from study.datasets import Dataset, describe_data
+from study.environment import describe_environment
 from study.packing import Pack
 from study.study_folder import StorageError, StudyFolder
 from study.train_loop import MemberEpoch, train_pack

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from study import run_log_schema as schema
-from study.datasets import Dataset, DeviceSplit, make_device_split
+from study.datasets import Dataset
+from study.device_split import DeviceSplit, make_device_split
 from study.evaluation import evaluate
 from study.kernels import make_block_kernels
 from study.network import PackedNetwork

@@ -7,7 +7,7 @@ unless gradients are clipped or scaled.
 import torch
 
 from study.backpropagation import Backpropagation
-from study.datasets import DeviceSplit
+from study.device_split import DeviceSplit
 from study.kernels import BlockKernels
 from study.native_calls import written_down
 from study.network import PackedNetwork

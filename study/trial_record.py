@@ -16,13 +16,15 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study import run_log_schema as schema
 from study.study_folder import StorageError, write_whole
 from study.study_folder import StudyFolder as StudyFolder
-from study.train_loop import MemberEpoch
 from study.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    from study.train_loop import MemberEpoch
 
 
 class TrialRecord:
@@ -76,7 +78,7 @@ class TrialRecord:
         except OSError as error:
             raise StorageError.from_os(path, error) from None
 
-    def add_epoch(self, measured: MemberEpoch) -> None:
+    def add_epoch(self, measured: "MemberEpoch") -> None:
         """Append one epoch; a diverged one ends the trial."""
         metrics = schema.finite(measured.metrics)
         epoch = {"kind": "epoch", "epoch": measured.epoch, "metrics": metrics, "layers": measured.layers}

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from study import datasets, image_sources
-from study.datasets import check_sizes, load_dataset, make_device_split, resolve_auto, stratified_order
+from study.datasets import check_sizes, load_dataset, resolve_auto, stratified_order
+from study.device_split import make_device_split
 
 
 def write_tree(root, classes=("cat", "dog"), per_class=3, size=(32, 32)):

@@ -10,7 +10,7 @@ import torch
 from study import evaluation
 from study import run_log_schema as schema
 from study.backpropagation import Backpropagation
-from study.datasets import make_device_split
+from study.device_split import make_device_split
 from study.evaluation import evaluate
 from study.kernels import make_block_kernels
 from study.native_library import describe_library
