@@ -4,6 +4,8 @@ Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad 
 """
 
 import argparse
+import atexit
+import contextlib
 import math
 import os
 import sys
@@ -288,5 +290,13 @@ def run_command(options: argparse.Namespace, console: Console) -> int:
     )
 
 
+def end_process(status: int) -> None:
+    """Exit as `sys.exit` does, without freeing object by object what Ray, MLflow and torch hold: that takes 0.7 s."""
+    atexit._run_exitfuncs()
+    with contextlib.suppress(BrokenPipeError):  # whoever read the output has seen enough
+        sys.stdout.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -1,8 +1,6 @@
-"""A process that is to train → the settings of torch that make it fast without making it wrong.
+"""A process that is to train → the settings of torch that make it fast without making it wrong."""
 
-Set once per worker: they hold for the whole process.
-"""
-
+import functools
 import os
 from pathlib import Path
 
@@ -13,10 +11,13 @@ ONEDNN_TOLERANCE = 1e-5
 
 
 def prepare_processor() -> None:
-    """Use one thread, flush denormal numbers, and multiply fp32 matrices with the fastest library that keeps fp32."""
+    """Use one thread, flush denormal numbers, and multiply fp32 matrices with the fastest library that keeps fp32.
+
+    The first two hold for the thread that calls this, the third for the whole process.
+    """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    choose_fp32_products()
+    _choose_fp32_products_once()
 
 
 def choose_fp32_products() -> str:
@@ -32,6 +33,9 @@ def choose_fp32_products() -> str:
         return "oneDNN"
     products.fp32_precision = before
     return "default"
+
+
+_choose_fp32_products_once = functools.cache(choose_fp32_products)
 
 
 def multiplies_with_onednn(dtype: torch.dtype) -> bool:

@@ -21,11 +21,12 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, amid the progress
 
 import mlflow
-import pandas as pd
+import pyarrow as pa
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+from pyarrow import parquet
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
@@ -36,6 +37,11 @@ METRICS_PER_REQUEST = 900
 """Of the 1000 entries that MLflow takes in one, so that params and tags fit, too."""
 SERVER_FAILURES = (MlflowException, OSError)
 """What MLflow's client raises when a server does not do what it should; requests' own errors are OSErrors."""
+
+HISTORY_TYPES = pa.schema([("epoch", pa.int64()), *((name, pa.float64()) for name in schema.EPOCH_METRICS)])
+GSC_TYPES = pa.schema(
+    [(name, pa.int64() if name in ("step", "layer") else pa.float64()) for name in schema.LAYER_COLUMNS]
+)
 
 
 def search_once(tracking_uri: str) -> None:
@@ -284,12 +290,10 @@ class Transmission:
         """Write the complete tables from the record and send them as artifacts."""
         lines = [line for line, _ in read_lines(self.path)]
         epochs = [line for line in lines if line["kind"] == "epoch"]
-        history = pd.DataFrame(
-            [{"epoch": line["epoch"], **line["metrics"]} for line in epochs], columns=["epoch", *schema.EPOCH_METRICS]
-        )
-        gsc = pd.DataFrame([row for line in epochs for row in line["layers"]], columns=list(schema.LAYER_COLUMNS))
+        history = [{"epoch": line["epoch"], **line["metrics"]} for line in epochs]
+        gsc = [dict(zip(schema.LAYER_COLUMNS, row, strict=True)) for line in epochs for row in line["layers"]]
         with tempfile.TemporaryDirectory() as folder:
-            history.to_parquet(Path(folder) / schema.HISTORY_TABLE, index=False)
-            gsc.to_parquet(Path(folder) / schema.GSC_TABLE, index=False)
+            parquet.write_table(pa.Table.from_pylist(history, HISTORY_TYPES), Path(folder) / schema.HISTORY_TABLE)
+            parquet.write_table(pa.Table.from_pylist(gsc, GSC_TYPES), Path(folder) / schema.GSC_TABLE)
             (Path(folder) / schema.CONFIG_FILE).write_text(json.dumps(lines[0]["config"], indent=2) + "\n")
             self.log.log_artifacts(self.artifact_uri, folder)
