@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks import simulated_packs
 from benchmarks.machine import describe_machine
 from search_spaces.axes import grid
-from study import driver, sweep, sync_command
+from study import driver, sweep, sync_command, training_session
 
 RESULTS = Path(__file__).parent / "results"
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "many_trials.png"
@@ -66,9 +66,9 @@ def run(trial_count: int, storage: Path, console: Console) -> dict[str, Any]:
     trials = grid(depth=DEPTHS, width=4, seed=seeds, epochs=EPOCHS, batch_size=64, probe_size=16)[:trial_count]
     planned = time.monotonic() - started
     ended = 0
-    original = driver._Observer.pack_ended
+    original = training_session._Observer.pack_ended
 
-    def count(self: driver._Observer, pack_id: str, statuses: dict[str, str]) -> None:
+    def count(self: training_session._Observer, pack_id: str, statuses: dict[str, str]) -> None:
         nonlocal ended
         ended += len(statuses)
         original(self, pack_id, statuses)
@@ -79,7 +79,7 @@ def run(trial_count: int, storage: Path, console: Console) -> dict[str, Any]:
     )  # fmt: skip
     with (
         mock.patch.object(sweep, "train_on_worker", simulated_packs.train_on_worker),
-        mock.patch.object(driver._Observer, "pack_ended", count),
+        mock.patch.object(training_session._Observer, "pack_ended", count),
         Samples(lambda: ended) as samples,
     ):
         status = driver.run_study(options, trials, console)

@@ -9,33 +9,27 @@ import dataclasses
 import gc
 import os
 import socket
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from filelock import Timeout
 from rich.console import Console
 
 from study import run_log_schema as schema
-from study.checkpoint import read_epoch
-from study.datasets import Dataset, check_sizes, load_dataset, resolve_auto
-from study.environment import describe_data
+from study.conclusion import Ending, conclude
+from study.datasets import Dataset, check_sizes, describe_data, load_dataset, resolve_auto
 from study.ledgers import known_as_sent, note_planned, note_sent
-from study.native_library import load_library
-from study.pack_size import PackChoice
-from study.packing import CPU_PACK, Pack, make_packs
+from study.packing import CPU_PACK, make_packs
 from study.plan import print_plan
-from study.progress import StudyProgress
 from study.run_sender import RunSender
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
-from study.summary import print_summary
 from study.tracking import Connection, check_tracking, finished_trials, is_new_database
 from study.trial_config import TrialConfig
-from study.trial_record import check_same_data, read_environment, read_error, read_status
-from study.ui_view import view_link
+from study.trial_record import check_same_data, read_environment, read_status
 
-SOME_FAILED, INTERRUPTED = 1, 130
+if TYPE_CHECKING:
+    from study.cluster import ClusterConnection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +102,14 @@ def _not_ended(trials: Sequence[TrialConfig], folder: StudyFolder) -> list[Trial
 def _check_place(options: StudyOptions) -> None:
     """Raise ValueError when nothing can be trained where it was asked for."""
     if options.address is not None:
-        from study import sweep
+        from study.cluster import check_address
 
-        sweep.check_address(options.address)
-    elif options.device == "cuda" and not torch.cuda.is_available():
+        check_address(options.address)
+    elif options.device == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            return
         raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
 
 
@@ -156,21 +154,41 @@ def _run_locked(
     remaining = [trial for trial in trials if trial.trial_id not in finished]
     console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
     folder.remove_leftovers(ended=set(finished))
-    ending = Ending(came_to_end=True)
-    if remaining:
-        _import_ray(options)  # before mlflow is, by the sender's thread: what both of them need is imported once
     shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
-    with RunSender(connection.open, tracking_uri) as sender:
-        # MLflow itself is asked what it holds, unless it is not to be.
-        sent_before = known_as_sent(folder, shown_uri, finished) if connection.later else set()
-        sender.send(sorted(set(finished) - sent_before))
-        if remaining:
-            ending = _train(options, remaining, dataset, folder, sender, console)
-    note_what_was_sent(folder, shown_uri, sender.sent, console)
-    statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
-    if ending.came_to_end:  # workers that were killed leave drafts
-        folder.remove_leftovers(ended={name for name, status in statuses.items() if status in schema.ENDED_STATUSES})
-    return _conclude(trials, statuses, folder, connection, sender, tracking_uri, ending, console)
+    ending = Ending(came_to_end=True)
+    with _joining_ray(options, console) if remaining else contextlib.nullcontext() as cluster:
+        with RunSender(connection.open, tracking_uri) as sender:
+            # MLflow itself is asked what it holds, unless it is not to be.
+            sent_before = known_as_sent(folder, shown_uri, finished) if connection.later else set()
+            sender.send(sorted(set(finished) - sent_before))
+            if cluster is not None:
+                from study.training_session import train_on_ray
+
+                ending = train_on_ray(options, remaining, dataset, folder, cluster, sender, console)
+        # From here on Ray stops meanwhile.
+        note_what_was_sent(folder, shown_uri, sender.sent, console)
+        statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
+        if ending.came_to_end:  # workers that were killed leave drafts
+            folder.remove_leftovers(
+                ended={name for name, status in statuses.items() if status in schema.ENDED_STATUSES}
+            )
+        return conclude(trials, statuses, folder, connection, sender, tracking_uri, ending, console)
+
+
+@contextlib.contextmanager
+def _joining_ray(options: StudyOptions, console: Console) -> Iterator["ClusterConnection"]:
+    """Start or join Ray while what training needs is imported; leave it at the end."""
+    console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
+    if options.address is None:
+        keep_ray_on_loopback()
+    from study.cluster import ClusterConnection
+
+    with ClusterConnection(options.address, options.device) as connection:
+        # Before mlflow is imported by the sender's thread: what both of them need is imported once.
+        from study import training_session  # noqa: F401
+
+        gc.freeze()  # what was imported stays: a second less for every later look through all objects, the last too
+        yield connection
 
 
 def note_what_was_sent(folder: StudyFolder, store: str, sent: Mapping[str, str], console: Console) -> None:
@@ -181,66 +199,6 @@ def note_what_was_sent(folder: StudyFolder, store: str, sent: Mapping[str, str],
         console.print(f"`status` will not know what was sent: {error}", style="yellow", markup=False, soft_wrap=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Ending:
-    """How a sweep ended: it came to its end, or was interrupted, or could not go on because of a `problem`."""
-
-    came_to_end: bool
-    problem: str = ""
-
-
-def _train(
-    options: StudyOptions,
-    trials: Sequence[TrialConfig],
-    dataset: Dataset,
-    folder: StudyFolder,
-    sender: RunSender,
-    console: Console,
-) -> Ending:
-    """Train on Ray with a progress display."""
-    from study import sweep
-
-    console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
-    cluster = sweep.connect(options.address, options.device)
-    try:
-        if cluster.is_this_machine and cluster.device == "cpu":
-            _tell_whether_kernels_are_compiled(console)
-        if options.max_pack is None:
-            choice = sweep.choose_pack_size(trials, dataset, cluster)
-            console.print(f"Packs of at most {choice.size} ({choice.reason}).", highlight=False)
-        else:
-            choice = PackChoice(options.max_pack, packs_per_gpu=1, reason="as was asked for")
-        epochs_done = {trial.trial_id: read_epoch(folder.checkpoint_path(trial.trial_id)) for trial in trials}
-        packs = make_packs(trials, choice.size, epochs_done)
-        progress = StudyProgress(packs, console, notice=lambda: sender.problem)
-        observer = _Observer(packs, progress, sender, console)
-        with progress:
-            came_to_end = sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
-        sender.hurry()  # while Ray stops
-        return Ending(came_to_end)
-    except (StorageError, sweep.SweepError) as error:
-        return Ending(came_to_end=False, problem=str(error))
-    finally:
-        sweep.disconnect()
-
-
-def _import_ray(options: StudyOptions) -> None:
-    if options.address is None:
-        keep_ray_on_loopback()
-    from study import sweep  # noqa: F401
-
-    gc.freeze()  # what was imported stays: a second less for every later look through all objects, the last one too
-
-
-def _tell_whether_kernels_are_compiled(console: Console) -> None:
-    """Print, once, why training is slow here; what workers warn of is seen by nobody."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        load_library()
-    for warning in caught:
-        console.print(f"Slow: {warning.message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
 def keep_ray_on_loopback() -> None:
     """Let a Ray that is started on this machine listen on loopback alone: whoever reaches its ports can run code.
 
@@ -248,25 +206,6 @@ def keep_ray_on_loopback() -> None:
     whether machines may join.
     """
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-
-
-class _Observer:
-    """Passes what the sweep tells on to the display and to the sender."""
-
-    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender, console: Console) -> None:
-        self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
-        self.progress, self.sender, self.console = progress, sender, console
-
-    def noticed(self, notice: str) -> None:
-        self.console.print(notice, style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-    def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
-        self.progress.pack_reported(pack_id, share_done, test_errors)
-        self.sender.send(self.members[pack_id], ended=False)
-
-    def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
-        self.progress.pack_ended(pack_id, statuses)
-        self.sender.send(self.members[pack_id])
 
 
 def prepare_data(options: StudyOptions, begun_on: str | None, console: Console) -> Dataset:
@@ -282,65 +221,3 @@ def prepare_data(options: StudyOptions, begun_on: str | None, console: Console) 
         console.print(choice, style="bold black on yellow" if loud else None, highlight=False, markup=False)
     with console.status("Reading the images …"):
         return load_dataset(specification, options.data_folder)
-
-
-def _conclude(
-    trials: Sequence[TrialConfig],
-    statuses: Mapping[str, str | None],
-    folder: StudyFolder,
-    connection: Connection,
-    sender: RunSender,
-    tracking_uri: str,
-    ending: Ending,
-    console: Console,
-) -> int:
-    """Print how it ended and where to look; return the exit status."""
-    print_summary(trials, statuses, folder, console)
-    endings = list(statuses.values())
-    order = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
-    counts = [f"{endings.count(status)} {status}" for status in order]
-    if None in endings:
-        counts.append(f"{endings.count(None)} not finished")
-    console.print(f"{len(trials)} trials: {', '.join(counts)}.", highlight=False)
-    if schema.STATUS_FAILED in endings:
-        failed = next(trial for trial in trials if statuses[trial.trial_id] == schema.STATUS_FAILED)
-        reason = read_error(folder.record_path(failed.trial_id)).strip().rpartition("\n")[2]
-        console.print(
-            f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)", markup=False
-        )
-    shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
-    console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
-    # `make ui` and the analysis look there, whatever is set in this terminal alone.
-    at_home = tracking_uri == schema.home_tracking_uri()
-    if not connection.later:  # else there is nothing to browse yet
-        _tell_where_to_browse(connection, tracking_uri, at_home, console)
-    place = "" if at_home else f" --tracking-uri {shown_uri}"
-    report = f"Report: python -m analysis report {folder.name}{place}"
-    console.print(report, highlight=False, markup=False, soft_wrap=True)
-    if sender.unsent:
-        why = "put off with --send-later" if connection.later else sender.problem
-        console.print(
-            f"{len(sender.unsent)} trials are recorded but not in MLflow ({why}); "
-            f"to send them: python -m study sync {folder.name}",
-            style="yellow",
-            markup=False,
-        )
-    if ending.problem:
-        stopped = f"Stopped: {ending.problem}. The same command goes on where this one stopped."
-        console.print(stopped, style="bold red", highlight=False, markup=False, soft_wrap=True)
-        return SOME_FAILED
-    if not ending.came_to_end:
-        console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")
-        return INTERRUPTED
-    return SOME_FAILED if schema.STATUS_FAILED in endings else 0
-
-
-def _tell_where_to_browse(connection: Connection, tracking_uri: str, at_home: bool, console: Console) -> None:
-    if at_home:
-        console.print("Browse: make ui, then open", style="bold")
-    elif tracking_uri.startswith("sqlite:"):
-        server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
-        console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
-    if connection.run_log is not None:
-        link = view_link(connection.run_log.experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
-        console.print(link, highlight=False, markup=False, soft_wrap=True)

@@ -1,42 +1,28 @@
-"""Packs and a data set → trained trials, fanned out by Ray Tune; the only file that imports ray.
+"""Packs and a data set → trained trials, fanned out by Ray Tune.
 
 Tune schedules packs, starts them again when a worker or node is lost, and nothing else: what was measured goes to the
 records in the study's storage (which all nodes share), `pack_training` sees to faults of trials, and resuming is a new
 sweep over the packs that remain.
 """
 
-import contextlib
-import dataclasses
-import gc
-import logging
 import os
 import secrets
 import shutil
-import socket
-import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# Read by ray when it is imported or started: no banners, no usage statistics, and no memory monitor (it ends whole
-# sweeps instead of single workers).
+# Read by Tune when it is imported or started: no banners, nothing that only a restore by Tune itself would need.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")  # nobody restores Tune's own state
-os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers that lack Tune's environment: never used
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 
-import psutil
 import ray
-import torch
 from ray import tune
 
 from study import pack_size
-from study.datasets import Dataset
-from study.environment import describe_data
-from study.interruption import treat_sigterm_as_ctrl_c
+from study.cluster import Cluster
+from study.datasets import Dataset, describe_data
 from study.pack_reports import PackReports
 from study.pack_size import PackChoice
 from study.pack_training import PackNews, PackTraining
@@ -50,8 +36,6 @@ RESTARTS_AFTER_LOSS = 100
 """How often a pack is started again after its worker was lost; `pack_training` gives single trials up earlier."""
 SWEEP_STARTS = 3
 """How often a sweep is begun, when Tune itself fails."""
-AUTOSCALER = "autoscaler/_private/monitor.py"
-"""The end of its path in the command that Ray starts it with."""
 
 
 class SweepError(Exception):
@@ -69,108 +53,6 @@ class SweepObserver(Protocol):
 
     def noticed(self, notice: str) -> None:
         """Something that the user should know, in one line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """What Ray offers: the device that trials run on, and how many packs train at once (as far as is known now)."""
-
-    device: str
-    workers: int
-    is_this_machine: bool = False
-
-
-def connect(address: str | None, device: str) -> Cluster:
-    """Start Ray on this machine, or join the cluster at `address`.
-
-    Args:
-        address: of an existing cluster, or None.
-        device: "auto" takes the cluster's GPUs if there are any that torch can use; else "cpu" or "cuda". A cluster
-            that grows on demand may have no GPU yet: there, "cuda" is taken at its word.
-
-    Raises:
-        ValueError: the cluster cannot be reached, or lacks the device that is asked for.
-    """
-    if address is not None:
-        check_address(address)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"address": "local", "include_dashboard": False}  # "local": never join what happens to run here
-    else:
-        options["address"] = address
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        if address is None:
-            raise ValueError(f"ray: could not be started on this machine ({first_line})") from None
-        raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
-    treat_sigterm_as_ctrl_c()  # Ray has set a handler that exits at once
-    try:
-        cluster = _choose_device(device, may_grow=address is not None)
-        return dataclasses.replace(cluster, is_this_machine=address is None)
-    except BaseException:
-        ray.shutdown()
-        raise
-
-
-def check_address(address: str) -> None:
-    """Raise ValueError when nothing listens at an address: Ray itself would try for minutes and print each time."""
-    if address.startswith("ray://"):
-        raise ValueError(f"address: {address} is for Ray Client; run this command on the head node, with auto")
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(f"address: no Ray cluster at {address!r} ({error}); give auto or HOST:PORT") from None
-
-
-def _choose_device(device: str, may_grow: bool) -> Cluster:
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    if device != "cpu" and gpus:
-        (usable,) = ray.get([_torch_sees_a_gpu.options(num_gpus=1).remote()])
-        if usable:
-            return Cluster("cuda", gpus)
-        if device == "cuda":
-            raise ValueError("device: 'cuda' was asked for and torch cannot use this GPU; use --device cpu")
-    elif device == "cuda" and may_grow:
-        return Cluster("cuda", 1)
-    elif device == "cuda":
-        raise ValueError("device: 'cuda' was asked for and Ray sees no GPU; use --device cpu")
-    if not cpus and device == "auto":
-        raise ValueError("device: the cluster has neither CPUs nor GPUs yet; give --device cuda, or --device cpu")
-    return Cluster("cpu", max(1, cpus))
-
-
-@ray.remote(num_cpus=0)
-def _torch_sees_a_gpu() -> bool:
-    return torch.cuda.is_available()
-
-
-def disconnect() -> None:
-    """Leave the cluster; stops a Ray that `connect` started."""
-    # Ray ends the process when another thread, as the one that sends to MLflow, collects Ray's objects in this moment.
-    gc.collect()
-    gc.disable()
-    try:
-        _end_autoscaler()
-        ray.shutdown()
-    finally:
-        gc.enable()
-
-
-def _end_autoscaler() -> None:
-    """End the autoscaler of a Ray that `connect` started: it has nothing to do, and Ray would wait a second for it."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if any(part.endswith(AUTOSCALER) for part in child.cmdline()):
-                child.kill()
 
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:

@@ -4,11 +4,13 @@ import gc
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from study import sweep
+from study import cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray's own
 
@@ -17,15 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ray's own
 def fake_ray(monkeypatch):
     """Stands for Ray: a cluster of `resources`, whose GPUs torch can use or not."""
     fake = SimpleNamespace(resources={"CPU": 2.0}, usable=True, options=None, left=0)
-    monkeypatch.setattr(sweep.ray, "init", lambda **options: setattr(fake, "options", options))
-    monkeypatch.setattr(sweep.ray, "cluster_resources", lambda: fake.resources)
-    monkeypatch.setattr(sweep.ray, "shutdown", lambda: setattr(fake, "left", fake.left + 1))
-    monkeypatch.setattr(sweep.ray, "get", lambda _: [fake.usable])
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: setattr(fake, "options", options))
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: fake.resources)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: setattr(fake, "left", fake.left + 1))
+    monkeypatch.setattr(cluster.ray, "get", lambda _: [fake.usable])
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: None))
-    monkeypatch.setattr(sweep, "_torch_sees_a_gpu", task)
-    before = signal.getsignal(signal.SIGTERM)
-    yield fake
-    signal.signal(signal.SIGTERM, before)
+    monkeypatch.setattr(cluster, "_torch_sees_a_gpu", task)
+    monkeypatch.setattr(cluster, "end_idle_processes", set)
+    return fake
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def fake_ray(monkeypatch):
 )
 def test_the_device(fake_ray, resources, usable, address, device, expected):
     fake_ray.resources, fake_ray.usable = resources, usable
-    assert sweep.connect(address, device) == sweep.Cluster(*expected, is_this_machine=address is None)
+    assert cluster.connect(address, device) == cluster.Cluster(*expected, is_this_machine=address is None)
     assert fake_ray.options["address"] == (address or "local")
     assert fake_ray.left == 0
 
@@ -58,26 +59,52 @@ def test_the_device(fake_ray, resources, usable, address, device, expected):
 def test_a_device_that_is_not_there(fake_ray, resources, usable, address, device, message):
     fake_ray.resources, fake_ray.usable = resources, usable
     with pytest.raises(ValueError, match=message):
-        sweep.connect(address, device)
+        cluster.connect(address, device)
     assert fake_ray.left == 1
 
 
 def test_ray_client_is_refused(fake_ray):
     with pytest.raises(ValueError, match=r"address: ray://host:10001 is for Ray Client; run this command on the head"):
-        sweep.connect("ray://host:10001", "auto")
+        cluster.connect("ray://host:10001", "auto")
     assert fake_ray.options is None
 
 
-def test_sigterm_is_ctrl_c_after_ray_has_set_its_own(fake_ray):
-    sweep.connect(None, "cpu")
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGTERM)
+def test_joining_goes_on_beside_other_things(fake_ray, monkeypatch):
+    may_start = threading.Event()
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: may_start.wait(10))
+    before = signal.getsignal(signal.SIGTERM)
+    with cluster.ClusterConnection(None, "cpu") as connection:
+        may_start.set()
+        assert connection.wait() == connection.wait() == cluster.Cluster("cpu", 2, is_this_machine=True)
+        assert fake_ray.left == 0
+        assert any(thread.name == "ray" for thread in threading.enumerate())  # with it, Ray's processes would end
+        with pytest.raises(KeyboardInterrupt):  # whatever Ray has set
+            signal.raise_signal(signal.SIGTERM)
+        connection.leave()
+    signal.signal(signal.SIGTERM, before)
+    assert fake_ray.left == 1
+    assert all(thread.name != "ray" for thread in threading.enumerate())
+
+
+def test_what_went_wrong_is_told_to_who_waits(fake_ray):
+    with (
+        pytest.raises(ValueError, match="Ray sees no GPU; use --device cpu"),
+        cluster.ClusterConnection(None, "cuda") as connection,
+    ):
+        connection.wait()
+    assert fake_ray.left == 1  # by who tried
+
+
+def test_ray_is_left_when_the_driver_fails(fake_ray):
+    with pytest.raises(KeyboardInterrupt), cluster.ClusterConnection(None, "cpu"):
+        raise KeyboardInterrupt
+    assert fake_ray.left == 1
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense", "127.0.0.1:none", ":", "127.0.0.1:99999999"])
 def test_no_cluster_at_an_address(fake_ray, address):
     with pytest.raises(ValueError, match=f"address: no Ray cluster at '{address}'"):
-        sweep.connect(address, "cpu")
+        cluster.connect(address, "cpu")
     assert fake_ray.options is None
 
 
@@ -85,32 +112,33 @@ def test_auto_without_a_cluster(fake_ray, monkeypatch):
     def nothing(**_):
         raise ConnectionError("Could not find any running Ray instance.\nMore words")
 
-    monkeypatch.setattr(sweep.ray, "init", nothing)
+    monkeypatch.setattr(cluster.ray, "init", nothing)
     with pytest.raises(
         ValueError, match=r"no Ray cluster at 'auto' \(Could not find any running Ray instance.\); start"
     ):
-        sweep.connect("auto", "cpu")
+        cluster.connect("auto", "cpu")
 
 
 def test_no_thread_collects_rays_objects_while_it_stops(fake_ray, monkeypatch):
     enabled = []
-    monkeypatch.setattr(sweep.ray, "shutdown", lambda: enabled.append(gc.isenabled()))
-    sweep.disconnect()
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: enabled.append(gc.isenabled()))
+    cluster.disconnect()
     assert enabled == [False]
     assert gc.isenabled()
 
 
-def test_of_all_children_the_autoscaler_alone_is_ended(fake_ray, tmp_path):
+def test_of_all_children_the_idle_ones_alone_are_ended(tmp_path):
     children = []
-    for name in (sweep.AUTOSCALER, "other/monitor.py"):
+    for name in (*cluster.IDLE_PROCESSES, "other/monitor.py"):
         script = tmp_path / name
-        script.parent.mkdir(parents=True)
+        script.parent.mkdir(parents=True, exist_ok=True)
         script.write_text("import time\ntime.sleep(60)")
         children.append(subprocess.Popen([sys.executable, "-u", script, "--gcs-address=127.0.0.1:1"]))
-    autoscaler, other = children
+    *idle, other = children
     try:
-        sweep.disconnect()
-        assert autoscaler.wait(timeout=20) == -signal.SIGKILL
+        assert cluster.end_idle_processes() == set(cluster.IDLE_PROCESSES)
+        assert not any(psutil.pid_exists(child.pid) for child in idle)  # not even as zombies
+        assert [child.wait() for child in idle] == [0] * len(idle)  # what Ray will find
         assert other.poll() is None
     finally:
         other.kill()

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and ray's own
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_without_ray(tmp_path, monkeypatch):
-    from study import sweep
+    from study import cluster
 
     def must_not_start(*_):
         raise AssertionError("Ray was started")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(sweep, "connect", must_not_start)
+    monkeypatch.setattr(cluster, "connect", must_not_start)
 
 
 def write_space(body, name="space.py"):

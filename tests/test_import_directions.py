@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("study", "search_spaces", "analysis")
 OURS = {f"{package}.{path.stem}": path for package in PACKAGES for path in (ROOT / package).glob("*.py")}
 ONLY = {
-    "ray": {"study.sweep"},
+    "ray": {"study.cluster", "study.sweep"},
     "mlflow": {"study.run_log", "analysis.load_runs"},
     "matplotlib": {"analysis.figure_style", *(module for module in OURS if module.endswith("figures"))},
 }
@@ -77,8 +77,8 @@ def test_the_train_loop_needs_torch_and_numpy_alone():
     assert {"study.network", "study.datasets", "study.probes"} <= seen
 
 
-@pytest.mark.parametrize("module", ["search_spaces", "study", "study.trial_config"])
-def test_what_describes_trials_does_not_load_torch(module):
+@pytest.mark.parametrize("module", ["search_spaces", "study", "study.trial_config", "study.driver"])
+def test_what_checks_a_request_does_not_load_torch(module):
     code = f"import sys, {module}; sys.exit(int(any(name in sys.modules for name in ('torch', 'ray', 'mlflow'))))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

@@ -32,15 +32,17 @@ LIST_LISTENERS = """
 import psutil
 from study import driver
 driver.keep_ray_on_loopback()
-from study import sweep
-sweep.connect(None, "cpu")
+from study import cluster
+ended, end_idle_processes = set(), cluster.end_idle_processes
+cluster.end_idle_processes = lambda: ended.update(end_idle_processes())
+cluster.connect(None, "cpu")
 me = psutil.Process()
 for process in [me, *me.children(recursive=True)]:
     for connection in process.net_connections():
         if connection.status == psutil.CONN_LISTEN:
             print("LISTENS", connection.laddr.ip)
-print("AUTOSCALERS", sum(sweep.AUTOSCALER in " ".join(child.cmdline()) for child in me.children()))
-sweep.disconnect()
+print("ENDED", ended == set(cluster.IDLE_PROCESSES))
+cluster.disconnect()
 print("LEFT", len(me.children(recursive=True)))
 """
 
@@ -54,14 +56,14 @@ def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing():
     )  # fmt: skip
     found = [ipaddress.ip_address(text) for text in re.findall(r"LISTENS (\S+)", done.stdout)]
     assert len(found) >= 5
-    assert "AUTOSCALERS 1\nLEFT 0\n" in done.stdout  # the one that `disconnect` ends is known by its command
+    assert "ENDED True\nLEFT 0\n" in done.stdout  # what `connect` ends is known by its command
     # Dual-stack sockets write 127.0.0.1 as ::ffff:127.0.0.1.
     assert all((getattr(address, "ipv4_mapped", None) or address).is_loopback for address in found), found
 
 
 def test_the_driver_says_so_before_it_imports_ray():
-    text = (ROOT / "study" / "driver.py").read_text().partition("def _import_ray")[2].partition("\n\n\n")[0]
-    assert text.index("keep_ray_on_loopback()") < text.index("from study import sweep")
+    text = (ROOT / "study" / "driver.py").read_text().partition("def _joining_ray")[2].partition("\n\n\n")[0]
+    assert text.index("keep_ray_on_loopback()") < text.index("from study.cluster import")
 
 
 def test_mlflow_is_served_on_loopback():

@@ -1,0 +1,188 @@
+"""Ray on this machine, or a cluster's address → the devices that trials run on; left again when the study ends."""
+
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import socket
+import threading
+import warnings
+from typing import Any
+
+# Read by ray when it is imported or started: no usage statistics, and no memory monitor (it ends whole sweeps instead
+# of single workers).
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers that lack Tune's environment: never used
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+
+import psutil
+import ray
+
+from study.interruption import treat_sigterm_as_ctrl_c
+
+IDLE_PROCESSES = ("autoscaler/_private/monitor.py", "ray/_private/log_monitor.py", "ray/dashboard/dashboard.py")
+"""The ends of their paths in the commands that Ray starts them with: they grow a cluster, pass on what workers print,
+and serve a dashboard, none of which a Ray of one machine does here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """What Ray offers: the device that trials run on, and how many packs train at once (as far as is known now)."""
+
+    device: str
+    workers: int
+    is_this_machine: bool = False
+
+
+class ClusterConnection:
+    """Joins a cluster while other things go on, and leaves it; use as a context manager.
+
+    Its thread stays until the end: Ray lets Linux end its processes when the thread that started them ends.
+    """
+
+    def __init__(self, address: str | None, device: str) -> None:
+        """Takes what `connect` does."""
+        self._address, self._device = address, device
+        self._cluster: Cluster | None = None
+        self._error: BaseException | None = None
+        self._joined, self._leaving = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
+
+    def __enter__(self) -> "ClusterConnection":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+        self._thread.join()
+
+    def wait(self) -> Cluster:
+        """Return the cluster once it is joined; raises what `connect` does. To be called in the main thread."""
+        self._joined.wait()
+        treat_sigterm_as_ctrl_c()  # Ray has set a handler that exits at once
+        if self._error is not None:
+            raise self._error
+        assert self._cluster is not None
+        return self._cluster
+
+    def leave(self) -> None:
+        """Begin to leave; the context ends when it is done."""
+        self._leaving.set()
+
+    def _run(self) -> None:
+        try:
+            self._cluster = connect(self._address, self._device)
+        except BaseException as error:  # told by `wait`
+            self._error = error
+            return
+        finally:
+            self._joined.set()
+        self._leaving.wait()
+        disconnect()
+
+
+def connect(address: str | None, device: str) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`.
+
+    Args:
+        address: of an existing cluster, or None.
+        device: "auto" takes the cluster's GPUs if there are any that torch can use; else "cpu" or "cuda". A cluster
+            that grows on demand may have no GPU yet: there, "cuda" is taken at its word.
+
+    Raises:
+        ValueError: the cluster cannot be reached, or lacks the device that is asked for.
+    """
+    if address is not None:
+        check_address(address)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {"address": "local", "include_dashboard": False}  # "local": never join what happens to run here
+    else:
+        options["address"] = address
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        if address is None:
+            raise ValueError(f"ray: could not be started on this machine ({first_line})") from None
+        raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
+    try:
+        if address is None:
+            end_idle_processes()
+        cluster = _choose_device(device, may_grow=address is not None)
+        return dataclasses.replace(cluster, is_this_machine=address is None)
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+def check_address(address: str) -> None:
+    """Raise ValueError when nothing listens at an address: Ray itself would try for minutes and print each time."""
+    if address.startswith("ray://"):
+        raise ValueError(f"address: {address} is for Ray Client; run this command on the head node, with auto")
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"address: no Ray cluster at {address!r} ({error}); give auto or HOST:PORT") from None
+
+
+def _choose_device(device: str, may_grow: bool) -> Cluster:
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if device != "cpu" and gpus:
+        (usable,) = ray.get([_torch_sees_a_gpu.options(num_gpus=1).remote()])
+        if usable:
+            return Cluster("cuda", gpus)
+        if device == "cuda":
+            raise ValueError("device: 'cuda' was asked for and torch cannot use this GPU; use --device cpu")
+    elif device == "cuda" and may_grow:
+        return Cluster("cuda", 1)
+    elif device == "cuda":
+        raise ValueError("device: 'cuda' was asked for and Ray sees no GPU; use --device cpu")
+    if not cpus and device == "auto":
+        raise ValueError("device: the cluster has neither CPUs nor GPUs yet; give --device cuda, or --device cpu")
+    return Cluster("cpu", max(1, cpus))
+
+
+@ray.remote(num_cpus=0)
+def _torch_sees_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def disconnect() -> None:
+    """Leave the cluster; stops a Ray that `connect` started."""
+    # Ray ends the process when another thread, as the one that sends to MLflow, collects Ray's objects in this moment.
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
+
+
+def end_idle_processes() -> set[str]:
+    """End what has nothing to do of the Ray that this process has started; return which of IDLE_PROCESSES there were.
+
+    They would take turns with the workers, and Ray would wait for them at its end.
+    """
+    ended = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            command = child.cmdline()
+            names = {name for name in IDLE_PROCESSES if any(part.endswith(name) for part in command)}
+            if names:
+                child.kill()
+                child.wait()
+                ended |= names
+    return ended

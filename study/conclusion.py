@@ -1,0 +1,87 @@
+"""How the trials of a study ended → what is printed at the end, where to look, and the exit status."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from study import run_log_schema as schema
+from study.run_sender import RunSender
+from study.study_folder import StudyFolder
+from study.summary import print_summary
+from study.tracking import Connection
+from study.trial_config import TrialConfig
+from study.trial_record import read_error
+from study.ui_view import view_link
+
+SOME_FAILED, INTERRUPTED = 1, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a sweep ended: it came to its end, or was interrupted, or could not go on because of a `problem`."""
+
+    came_to_end: bool
+    problem: str = ""
+
+
+def conclude(
+    trials: Sequence[TrialConfig],
+    statuses: Mapping[str, str | None],
+    folder: StudyFolder,
+    connection: Connection,
+    sender: RunSender,
+    tracking_uri: str,
+    ending: Ending,
+    console: Console,
+) -> int:
+    """Print how it ended and where to look; return the exit status."""
+    print_summary(trials, statuses, folder, console)
+    endings = list(statuses.values())
+    order = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED)
+    counts = [f"{endings.count(status)} {status}" for status in order]
+    if None in endings:
+        counts.append(f"{endings.count(None)} not finished")
+    console.print(f"{len(trials)} trials: {', '.join(counts)}.", highlight=False)
+    if schema.STATUS_FAILED in endings:
+        failed = next(trial for trial in trials if statuses[trial.trial_id] == schema.STATUS_FAILED)
+        reason = read_error(folder.record_path(failed.trial_id)).strip().rpartition("\n")[2]
+        console.print(
+            f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)", markup=False
+        )
+    shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
+    console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
+    # `make ui` and the analysis look there, whatever is set in this terminal alone.
+    at_home = tracking_uri == schema.home_tracking_uri()
+    if not connection.later:  # else there is nothing to browse yet
+        _tell_where_to_browse(connection, tracking_uri, at_home, console)
+    place = "" if at_home else f" --tracking-uri {shown_uri}"
+    report = f"Report: python -m analysis report {folder.name}{place}"
+    console.print(report, highlight=False, markup=False, soft_wrap=True)
+    if sender.unsent:
+        why = "put off with --send-later" if connection.later else sender.problem
+        console.print(
+            f"{len(sender.unsent)} trials are recorded but not in MLflow ({why}); "
+            f"to send them: python -m study sync {folder.name}",
+            style="yellow",
+            markup=False,
+        )
+    if ending.problem:
+        stopped = f"Stopped: {ending.problem}. The same command goes on where this one stopped."
+        console.print(stopped, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        return SOME_FAILED
+    if not ending.came_to_end:
+        console.print("Interrupted. The same command goes on where this one stopped.", style="yellow")
+        return INTERRUPTED
+    return SOME_FAILED if schema.STATUS_FAILED in endings else 0
+
+
+def _tell_where_to_browse(connection: Connection, tracking_uri: str, at_home: bool, console: Console) -> None:
+    if at_home:
+        console.print("Browse: make ui, then open", style="bold")
+    elif tracking_uri.startswith("sqlite:"):
+        server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
+        console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
+    if connection.run_log is not None:
+        link = view_link(connection.run_log.experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
+        console.print(link, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,84 @@
+"""Trials that are not finished → packs trained on Ray, seen in the terminal, told to the sender."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from study import sweep
+from study.checkpoint import read_epoch
+from study.cluster import ClusterConnection
+from study.conclusion import Ending
+from study.datasets import Dataset
+from study.native_library import load_library
+from study.pack_size import PackChoice
+from study.packing import Pack, make_packs
+from study.progress import StudyProgress
+from study.run_sender import RunSender
+from study.study_folder import StorageError, StudyFolder
+from study.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    from study.driver import StudyOptions
+
+
+def train_on_ray(
+    options: "StudyOptions",
+    trials: Sequence[TrialConfig],
+    dataset: Dataset,
+    folder: StudyFolder,
+    connection: ClusterConnection,
+    sender: RunSender,
+    console: Console,
+) -> Ending:
+    """Train with a progress display, and begin to leave Ray. Raises ValueError when it cannot be joined."""
+    cluster = connection.wait()
+    try:
+        if cluster.is_this_machine and cluster.device == "cpu":
+            _tell_whether_kernels_are_compiled(console)
+        if options.max_pack is None:
+            choice = sweep.choose_pack_size(trials, dataset, cluster)
+            console.print(f"Packs of at most {choice.size} ({choice.reason}).", highlight=False)
+        else:
+            choice = PackChoice(options.max_pack, packs_per_gpu=1, reason="as was asked for")
+        epochs_done = {trial.trial_id: read_epoch(folder.checkpoint_path(trial.trial_id)) for trial in trials}
+        packs = make_packs(trials, choice.size, epochs_done)
+        progress = StudyProgress(packs, console, notice=lambda: sender.problem)
+        observer = _Observer(packs, progress, sender, console)
+        with progress:
+            came_to_end = sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
+        sender.hurry()  # while Ray stops
+        return Ending(came_to_end)
+    except (StorageError, sweep.SweepError) as error:
+        return Ending(came_to_end=False, problem=str(error))
+    finally:
+        connection.leave()
+
+
+def _tell_whether_kernels_are_compiled(console: Console) -> None:
+    """Print, once, why training is slow here; what workers warn of is seen by nobody."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_library()
+    for warning in caught:
+        console.print(f"Slow: {warning.message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+class _Observer:
+    """Passes what the sweep tells on to the display and to the sender."""
+
+    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender, console: Console) -> None:
+        self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
+        self.progress, self.sender, self.console = progress, sender, console
+
+    def noticed(self, notice: str) -> None:
+        self.console.print(notice, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
+        self.progress.pack_reported(pack_id, share_done, test_errors)
+        self.sender.send(self.members[pack_id], ended=False)
+
+    def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
+        self.progress.pack_ended(pack_id, statuses)
+        self.sender.send(self.members[pack_id])
