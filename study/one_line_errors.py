@@ -3,12 +3,14 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 BAD_USAGE = 2
 LONGEST = 1000
 """Characters of an error that are shown: a value of megabytes helps nobody."""
+OTHER_NAMES = {"gpu": "cuda"}
+"""What many write → what it is called here, where another name looks more like it."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -45,16 +47,16 @@ class OneLineParser(argparse.ArgumentParser):
     def _suggest(self, names: Sequence[str]) -> str:
         given = next((name for name in names if name.startswith("--")), "")
         known = sorted({*self._option_string_actions} - {"-h", "--help"}) if given else []
-        near = [option for option in known if option.startswith(given)] or difflib.get_close_matches(given, known, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
+        near = next((option for option in known if option.startswith(given)), None) or find_nearest(given, known)
+        return f"; did you mean {near}?" if near else ""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse what is none of the choices (commands among them), with the nearest as remedy."""
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            near = difflib.get_close_matches(str(value), list(map(str, action.choices or ())), n=1)
-            error.message += f"; did you mean {near[0]}?" if near else ""
+            near = find_nearest(value, map(str, action.choices or ()))
+            error.message += f"; did you mean {near}?" if near else ""
             raise
 
     def error(self, message: str) -> NoReturn:
@@ -63,6 +65,13 @@ class OneLineParser(argparse.ArgumentParser):
             message += f", one of {', '.join(self._commands.choices)}"
         print_error(f"{message} (see {self.prog} --help)")
         self.exit(BAD_USAGE)
+
+
+def find_nearest(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, whatever the case it was written in; None when none is near."""
+    given, by_lower = str(name).lower(), {text.lower(): text for text in known}
+    near = [OTHER_NAMES.get(given, given), *difflib.get_close_matches(given, by_lower, n=1)]
+    return next((by_lower[text] for text in near if text in by_lower), None)
 
 
 def print_error(text: object) -> None:

@@ -5,7 +5,6 @@ axis label. It imports neither torch nor ray, so that search spaces stay plain d
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ from typing import Any
 from study.activations import ACTIVATION_TABLE
 from study.initialization import INITIALIZATION_TABLE
 from study.normalizations import NORMALIZATION_TABLE
+from study.one_line_errors import find_nearest
 
 ACTIVATIONS = tuple(ACTIVATION_TABLE)
 NORMALIZATIONS = tuple(NORMALIZATION_TABLE)
@@ -196,8 +196,8 @@ def check_field_names(names: Mapping[str, Any]) -> None:
 
 def unknown_name(kind: str, name: str, known: tuple[str, ...], also: str = "") -> str:
     """One line that says what is unknown, what was probably meant, and what exists."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    near = find_nearest(name, known)
+    guess = f"did you mean {near!r}? " if near else ""
     return f"{kind}: {name!r} does not exist; {guess}choose one of {', '.join(known)}{', or ' + also if also else ''}"
 
 

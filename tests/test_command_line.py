@@ -124,6 +124,8 @@ def test_options_are_written_in_full_and_mistyped_ones_get_a_suggestion(capsys, 
     [
         (main, ("stauts", "demo"), "; did you mean status? (see python -m study --help)"),
         (main, ("run", "demo", "--device", "cdua"), "; did you mean cuda? (see"),
+        (main, ("run", "demo", "--device", "gpu"), "; did you mean cuda? (see"),
+        (main, ("run", "demo", "--device", "CPU"), "; did you mean cpu? (see"),
         (main, ("zzz",), "'atlas') (see"),
         (main, (), "required: COMMAND, one of run, status, sync, plan, gsc, atlas (see"),
         (main, ("status",), "required: name (see"),
