@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from study.one_line_errors import find_nearest
+
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 CIFAR10_CLASSES = (
@@ -47,9 +49,22 @@ def fingerprint(specification: str) -> str:
     if _is_synthetic(specification):
         return f"synthetic version 2, {synthetic_train_size(specification)} images"
     raise ValueError(
-        f"data: {specification!r} is unknown; choose cifar10, images:DIR (train/<class>/* and test/<class>/* below "
-        "DIR), synthetic or synthetic:N (N training images)"
+        f"data: {specification!r} is unknown; {_guess(specification)}choose cifar10, images:DIR (train/<class>/* and "
+        "test/<class>/* below DIR), synthetic or synthetic:N (N training images)"
     )
+
+
+def _guess(specification: str) -> str:
+    """Return what was probably meant by an unknown specification, as a question; empty where nothing is near."""
+    source, colon, rest = specification.partition(":")
+    near = find_nearest(source, ("cifar10", "images", "synthetic"))
+    if os.path.isdir(specification):  # noqa: PTH112 -- unlike Path's, it says no to a name that is too long
+        near = f"images:{specification}"
+    elif near == "images":
+        near += f":{rest or 'DIR'}"
+    elif near == "synthetic" and rest:
+        near += colon + rest
+    return f"did you mean {near!r}? " if near else ""
 
 
 def decode(specification: str, data_folder: Path) -> DecodedSplits:

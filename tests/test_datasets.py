@@ -179,7 +179,17 @@ def test_unusable_trees_are_one_line_errors(tmp_path, break_tree, message):
 
 @pytest.mark.parametrize(
     ("specification", "message"),
-    [("cifar11", "'cifar11' is unknown"), ("synthetic:many", "needs a whole number"), ("synthetic:9", "at least 50")],
+    [
+        ("cifar11", "'cifar11' is unknown; did you mean 'cifar10'\\? choose cifar10, images:DIR"),
+        ("CIFAR-10", "did you mean 'cifar10'\\?"),
+        ("image:a/b:c", "did you mean 'images:a/b:c'\\?"),
+        ("images", "did you mean 'images:DIR'\\?"),
+        (".", "did you mean 'images:.'\\?"),  # a folder alone
+        ("synthetc:100", "did you mean 'synthetic:100'\\?"),
+        ("nothing-like-it", "'nothing-like-it' is unknown; choose cifar10"),
+        ("synthetic:many", "needs a whole number"),
+        ("synthetic:9", "at least 50"),
+    ],
 )
 def test_bad_specifications(tmp_path, specification, message):
     with pytest.raises(ValueError, match=message):
