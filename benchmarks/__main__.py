@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.images import load_or_exit
 from benchmarks.machine import describe_machine
 from benchmarks.markdown import write_page
 from benchmarks.step_speed import measure_apart
 from benchmarks.study_overhead import measure_overhead
 from benchmarks.throughput import list_contenders, time_contender
+from study.one_line_errors import OneLineParser
 
 RESULTS = Path(__file__).parent / "results"
 CPU_PACKS: tuple[int, ...] = (1, 4, 16, 32, 64)
@@ -24,18 +26,18 @@ DEPTHS = (10, 25, 50, 100, 200, 400)
 
 
 def main() -> None:
-    """Measure, print, record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    """Measure, print, record. What is wrong with the arguments is said in one line before anything is measured."""
+    parser = OneLineParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--data", default=_default_data(), help="as for `python -m study run` (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=2, help="of every contender (default: %(default)s)")
-    parser.add_argument("--packs", help="sizes of ours, as in 1,4,16 (default: 1,4,16,32,64; on a GPU 1,16,64,256)")
+    parser.add_argument("--epochs", type=_count, default=2, help="of every contender (default: %(default)s)")
+    parser.add_argument(
+        "--packs", type=_counts, help="sizes of ours, as in 1,4,16 (default: 1,4,16,32,64; on a GPU 1,16,64,256)"
+    )
     parser.add_argument("--parts", default="steps,throughput,overhead", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="few contenders, one epoch: to see that it runs")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    packs = GPU_PACKS if device == "cuda" else CPU_PACKS
-    if options.packs or options.quick:
-        packs = tuple(int(size) for size in (options.packs or "1,4").split(","))
+    packs = options.packs or ((1, 4) if options.quick else GPU_PACKS if device == "cuda" else CPU_PACKS)
     epochs, depths = (1, (10,)) if options.quick else (options.epochs, DEPTHS)
     parts: dict[str, Callable[[], Any]] = {
         "steps": lambda: _measure_steps(packs, depths, device, options.data),
@@ -44,18 +46,31 @@ def main() -> None:
         ],
         "overhead": lambda: [_tell(row) for row in measure_overhead(10 if options.quick else 300, 1.0)],
     }
+    chosen = options.parts.split(",")
+    for name in chosen:
+        if name not in parts:
+            parser.error(f"argument --parts: {name!r} does not exist; choose from {', '.join(parts)}")
+    load_or_exit(options.data)
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
     results = _read_earlier_parts(path, options.data) | {"machine": machine, "data": options.data}
-    for name in options.parts.split(","):
-        if name not in parts:
-            parser.error(f"argument --parts: {name!r} does not exist; choose from {', '.join(parts)}")
+    for name in chosen:
         print(f"{name} …", flush=True)
         results[name] = parts[name]()
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n")
     write_page(results, path.with_suffix(".md"))
     print(f"Recorded in {path} and {path.with_suffix('.md').name}")
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value!r} is out of range; give a whole number of at least 1")
+    return int(value)
+
+
+def _counts(value: str) -> tuple[int, ...]:
+    return tuple(map(_count, value.split(",")))
 
 
 def _read_earlier_parts(path: Path, data: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import torch
 from scipy import stats
 
 from benchmarks.contenders import train_in_memory
+from benchmarks.images import load_or_exit
 from benchmarks.machine import describe_machine
 from study import run_log_schema as schema
-from study.datasets import Dataset, load_dataset
+from study.datasets import Dataset
 from study.processor import prepare_processor
 from study.train_loop import train_pack
 from study.trial_config import TrialConfig
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
     prepare_processor()
-    dataset = load_dataset(options.data, Path("data"))
+    dataset = load_or_exit(options.data)
     seeds = range(options.seeds)
     fp32, bf16 = (
         [

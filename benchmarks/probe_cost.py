@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from benchmarks.images import load_or_exit
 from benchmarks.machine import describe_machine
 from study import train_loop
-from study.datasets import Dataset, load_dataset
+from study.datasets import Dataset
 from study.processor import prepare_processor
 from study.trial_config import TrialConfig
 
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=16)
     options = parser.parse_args()
     prepare_processor()
-    dataset = load_dataset(options.data, options.data_folder)
+    dataset = load_or_exit(options.data, options.data_folder)
     rows = []
     for network in NETWORKS:
         row = measure(dataset, *network, options.depth, options.epochs, options.members)

@@ -1,10 +1,12 @@
 """That contenders of the benchmark train the network that we train, and that its page holds what was measured."""
 
 import json
+import sys
 
 import pytest
 import torch
 
+from benchmarks import __main__, agreement, probe_cost
 from benchmarks.__main__ import RESULTS
 from benchmarks.contenders import train_in_memory
 from benchmarks.markdown import write_page
@@ -65,3 +67,29 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
 def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
     write_page(json.loads(results.read_text()), tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text() == results.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        (__main__, ("--data", "wrong"), "data: 'wrong' is unknown; choose cifar10"),
+        (__main__, ("--data", "images:nowhere"), "data: folder nowhere does not exist"),
+        (__main__, ("--parts", "steps,speed"), "argument --parts: 'speed' does not exist; choose from steps"),
+        (__main__, ("--packs", "1,x"), "argument --packs: 'x' is out of range; give a whole number of at least 1"),
+        (__main__, ("--epochs", "0"), "argument --epochs: '0' is out of range"),
+        (__main__, ("--quik",), "unrecognized arguments: --quik; did you mean --quick?"),
+        (agreement, ("--data", "wrong"), "data: 'wrong' is unknown"),
+        (probe_cost, ("--data", "wrong"), "data: 'wrong' is unknown"),
+    ],
+)
+def test_what_is_wrong_with_a_benchmark_is_one_line_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys, program, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(__main__, "measure_apart", lambda *_: pytest.fail("something was measured"))
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        program.main()
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {message}")
+    assert told.count("\n") == 1
