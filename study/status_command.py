@@ -35,10 +35,19 @@ class TrialState:
     epochs: int
     epochs_done: int = 0
     attempts: int = 0
+    """How often it was begun, or gone on with from a checkpoint."""
     attempt: str = ""
     last_news_ms: int = 0
     notice: str = ""
     error: str = ""
+
+    @property
+    def begun_again(self) -> int:
+        """How often it was begun again or gone on with: after an interruption, a lost worker, a failure, a halved pack.
+
+        What is unfinished may be in training just now: that it was interrupted shows when it is begun again.
+        """
+        return max(self.attempts - 1, 0)
 
 
 def show_status(storage: Path, name: str, as_json: bool, console: Console) -> int:
@@ -117,7 +126,7 @@ def _describe(states: list[TrialState], running: bool, sent: Mapping[str, Mappin
         "by_status": {status: counts[status] for status in _statuses()},
         "epochs_done": sum(state.epochs_done for state in states),
         "epochs": sum(state.epochs for state in states),
-        "attempts_lost": sum(max(state.attempts - 1, 0) for state in states),
+        "begun_again": sum(state.begun_again for state in states),
         "unsent": {store: len(_unsent(states, attempts)) for store, attempts in sent.items()},
         "unfinished": [dataclasses.asdict(state) for state in states if state.status == UNFINISHED],
         "failed": [dataclasses.asdict(state) for state in states if state.status == schema.STATUS_FAILED],
@@ -135,11 +144,11 @@ def _print(
     tell = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     tell(f"Study {folder.name} in {folder.storage}: {'being run' if running else 'not being run'}.")
     table = make_plain_table()
-    for heading in ("trials", *_statuses(), "epochs done", "interrupted"):
+    for heading in ("trials", *_statuses(), "epochs done", "begun again"):
         table.add_column(heading, justify="right")
     by_status = [str(count) for count in facts["by_status"].values()]
     epochs = f"{facts['epochs_done']} of {facts['epochs']}"
-    table.add_row(str(len(states)), *by_status, epochs, str(facts["attempts_lost"]))
+    table.add_row(str(len(states)), *by_status, epochs, str(facts["begun_again"]))
     print_whole(table, console)
     for state in [state for state in states if state.status == UNFINISHED][:SHOWN]:
         age = format_duration(max(time.time() - state.last_news_ms / 1000, 0))

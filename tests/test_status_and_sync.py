@@ -66,14 +66,28 @@ def test_status_counts_every_trial_once(folder, trials, capsys):
     assert (facts["epochs_done"], facts["epochs"]) == (2 + 1 + 0 + 1, 10)
     assert [trial["trial_id"] for trial in facts["unfinished"]] == [trials[3].trial_id]
     assert facts["running"] is False
-    assert facts["attempts_lost"] == 0
+    assert facts["begun_again"] == 0
     write_record(folder, trials[3], None)
-    assert status(capsys)["attempts_lost"] == 1
+    assert status(capsys)["begun_again"] == 1
     assert main(["status", "some"]) == 0
     output = capsys.readouterr().out
     assert "not being run" in output
     assert f"unfinished: {trials[3].name}: epoch 2 of 2" in output
     assert f"failed: {trials[2].name}: ValueError: its own fault" in output
+
+
+def test_status_counts_how_often_trials_were_begun_again(folder, make_trial, capsys):
+    never, once, thrice = (make_trial(seed=seed) for seed in range(3))
+    note_planned(folder, [never, once, thrice])
+    write_record(folder, once, None, epochs=1)
+    write_record(folder, thrice, None, epochs=1)
+    assert status(capsys)["begun_again"] == 0  # that both are unfinished is told by a count of its own
+    write_record(folder, once)
+    write_record(folder, thrice, schema.STATUS_FAILED, epochs=1)
+    write_record(folder, thrice, None, epochs=2)
+    write_record(folder, thrice)
+    assert status(capsys)["begun_again"] == 1 + 3
+    assert [state.begun_again for state in read_states(folder)] == [0, 1, 3]
 
 
 def test_status_is_whole_in_a_narrow_terminal(folder, trials, capsys, monkeypatch):
@@ -82,7 +96,7 @@ def test_status_is_whole_in_a_narrow_terminal(folder, trials, capsys, monkeypatc
     assert main(["status", "some"]) == 0
     study, headings, _, counts, *lines = capsys.readouterr().out.splitlines()
     assert str(folder.storage) in study
-    words = "trials ok diverged failed unfinished not begun epochs done interrupted"
+    words = "trials ok diverged failed unfinished not begun epochs done begun again"
     assert headings.split() == words.split()
     assert counts.split() == ["5", "1", "1", "1", "1", "1", "4", "of", "10", "1"]
     assert [line.partition(":")[0] for line in lines] == ["unfinished", "failed", "Nothing was sent to MLflow yet"]
