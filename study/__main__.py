@@ -166,7 +166,9 @@ def _number_or_name(text: str) -> float | str:
 
 def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("space", help="demo | depth | dilution | rescue | tradeoff, or path/to/file.py:function")
-    parser.add_argument("--epochs", type=int, help="instead of what the space says")
+    parser.add_argument(
+        "--epochs", type=int, help="instead of what the space says; 0 measures untrained networks and trains none"
+    )
     parser.add_argument(
         "--precision", help=" | ".join(PRECISIONS) + " of matrix products, instead of what the space says"
     )
@@ -178,16 +180,26 @@ def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _load_trials(options: argparse.Namespace) -> tuple[str, list[TrialConfig]]:
+def _load_trials(options: argparse.Namespace, console: Console) -> tuple[str, list[TrialConfig]]:
+    """Return the space's name and its trials as they were asked for; says how many of them train nothing."""
     from search_spaces import SPACES
 
     name, trials = load_space(options.space, SPACES)
-    return name, adjust_trials(trials, options.epochs, options.limit, options.precision)
+    trials = adjust_trials(trials, options.epochs, options.limit, options.precision)
+    if untrained := sum(trial.epochs == 0 for trial in trials):
+        console.print(
+            f"{untrained} of {len(trials)} trials have epochs=0: their networks are measured and not trained, "
+            "so that their errors are about those of a guess.",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return name, trials
 
 
 def plan_command(options: argparse.Namespace, console: Console) -> int:
     """Print the plan of a space."""
-    name, trials = _load_trials(options)
+    name, trials = _load_trials(options, console)
     max_pack = CPU_PACK if options.max_pack is None else options.max_pack
     print_plan(name, trials, make_packs(trials, max_pack), console)
     return 0
@@ -260,7 +272,7 @@ def atlas_command(options: argparse.Namespace, console: Console) -> int:
 
 def run_command(options: argparse.Namespace, console: Console) -> int:
     """Run a study to its end; see `study.driver`."""
-    space_name, trials = _load_trials(options)
+    space_name, trials = _load_trials(options, console)
     if options.max_pack is not None:
         make_packs(trials, options.max_pack)
     name = schema.check_study_name(space_name if options.name is None else options.name)

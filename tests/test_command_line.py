@@ -424,3 +424,13 @@ def test_a_dry_run_plans_and_trains_nothing(capsys, tmp_path):
     output = capsys.readouterr().out
     assert "0 of 2 trials are finished" in output
     assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--data", "synthetic:200", "--dry-run")])
+def test_trials_that_train_nothing_are_told(capsys, command):
+    name, *options = command
+    space = write_space("return grid(depth=3, width=4, epochs=[0, 1], seed=[0, 1])")
+    assert main([name, space, *options]) == 0
+    assert capsys.readouterr().out.startswith("2 of 4 trials have epochs=0: their networks are measured and not tr")
+    assert main([name, space, *options, "--limit", "1", "--epochs", "1"]) == 0
+    assert "epochs=0" not in capsys.readouterr().out
