@@ -196,7 +196,7 @@ def compile_kernel(kernel: Kernel) -> Kernel:
             fast(*arguments)
         except torch._dynamo.exc.TorchDynamoException as error:
             first_line = str(error).strip().partition("\n")[0]
-            warnings.warn(f"kernels are not compiled and run two to four times slower ({first_line})", stacklevel=2)
+            warnings.warn(f"kernels are not compiled and run slower ({first_line})", stacklevel=2)
             fast = kernel
             kernel(*arguments)
 

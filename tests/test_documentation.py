@@ -51,6 +51,15 @@ def test_the_guide_says_how_much_work_a_space_is(space, capsys):
     assert [row for row in rows if row.startswith(f"| `{space}` |") and row.endswith(f"| {trials} | {work[1]} |")]
 
 
+def test_what_a_compiler_is_worth_is_the_same_everywhere():
+    texts = [(ROOT / name).read_text() for name in ("docs/speed.md", "README.md", "study/native_library.py")]
+    speed, readme, warning = (" ".join(text.split()) for text in texts)
+    measured = re.search(r"\*\*Kernels\*\* of the library make a step ([\d.]+ to [\d.]+) times as fast", speed)
+    assert measured
+    assert f"with a C++ compiler at hand, a training step is {measured[1]} times as fast" in readme
+    assert f"kernels are not compiled, and a step takes {measured[1]} times as long" in warning
+
+
 def test_the_documentation_has_commands():
     assert len(COMMANDS) >= 10
     assert any("--address auto --device cuda\n" in command and "--storage /shared" in command for command in COMMANDS)
