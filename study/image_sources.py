@@ -129,7 +129,9 @@ def _decode_cifar10(data_folder: Path) -> DecodedSplits:
         test = cifar10(data_folder, train=False, download=True)
     except (OSError, RuntimeError) as error:
         tree = data_folder / "cifar10"
-        remedy = f"use --data images:{tree}" if is_cifar10_tree(tree) else "put cifar-10-python.tar.gz there"
+        remedy = f"put {cifar10.filename} there, or use --data images:DIR or --data synthetic"
+        if is_cifar10_tree(tree):
+            remedy = f"use --data images:{tree}"
         raise ValueError(
             f"data: CIFAR-10's archive is not in {data_folder} and cannot be downloaded ({_one_line(error)}); {remedy}"
         ) from None

@@ -329,7 +329,10 @@ def test_many_workers_download_once(tmp_path, cifar10_server):
 def test_a_damaged_download_is_refused(tmp_path, cifar10_server, monkeypatch):
     cifar10 = image_sources.import_torchvision_datasets().CIFAR10
     monkeypatch.setattr(cifar10, "tgz_md5", "0" * 32)
-    with pytest.raises(ValueError, match="cannot be downloaded"):
+    with pytest.raises(ValueError, match=r"cannot be downloaded .*; put .*tar.gz there, or use --data images:DIR"):
+        load_dataset("cifar10", tmp_path / "data")
+    write_tree(tmp_path / "data" / "cifar10", classes=image_sources.CIFAR10_CLASSES, per_class=1)
+    with pytest.raises(ValueError, match=f"; use --data images:{tmp_path / 'data' / 'cifar10'}$"):
         load_dataset("cifar10", tmp_path / "data")
 
 
