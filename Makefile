@@ -46,7 +46,7 @@ check: $(READY)  ## format, lint, types, import directions
 	$(RUN) pytest tests/test_import_directions.py
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15
 
 clean:  ## remove the environment and caches; studies, reports and data stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,12 @@ def test_what_a_compiler_is_worth_is_the_same_everywhere():
 def test_the_documentation_has_commands():
     assert len(COMMANDS) >= 10
     assert any("--address auto --device cuda\n" in command and "--storage /shared" in command for command in COMMANDS)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_help_is_a_table_of_every_target():
+    command = ["make", "--no-print-directory", "help"]  # `make test` may be what runs this
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    targets = re.search(r"\.PHONY: (.*)", (ROOT / "Makefile").read_text())[1].split()
+    assert sorted(line.split()[0] for line in lines) == sorted(targets)
+    assert len({re.match(r"\S+ +", line).end() for line in lines}) == 1, "descriptions begin in different columns"
