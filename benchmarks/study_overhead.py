@@ -84,10 +84,12 @@ print(time.perf_counter() - started)
 
 
 def _size_that_takes(seconds: float, pack: int) -> int:
-    """Return the training images with which a bare trial takes about so long."""
-    size = 4_096
+    """Return the training images with which a bare trial takes about so long while all cores train."""
+    cores, size = os.cpu_count() or 1, 4_096
+    packs_per_core = max(4, 16 // pack)  # the first one takes longer
     for _ in range(2):  # what does not grow with the images is less of a trial that is nearer to its final size
-        size = max(256, int(size * seconds / _run_bare([(0, 2 * pack)], size, pack) * 2 * pack / 128) * 128)
+        measured = _seconds_bare(cores * packs_per_core * pack, size, pack) / (packs_per_core * pack)
+        size = max(256, int(size * seconds / measured / 128) * 128)
     return size
 
 
