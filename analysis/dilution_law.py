@@ -45,7 +45,7 @@ def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
     growth = measure_growth(frames, late_half=True)
     tables, verdicts = [], {}
     others = [name for name in ARCHITECTURE if name != "dilution"]
-    for (name, *_), group in growth.groupby(["architecture", *others], sort=True):
+    for (name, *_), group in growth.groupby(["network", *others], sort=True):
         levels = group["dilution"].nunique()
         shared = group.groupby("depth")["dilution"].nunique()
         if levels < 2 or not (shared == levels).any():

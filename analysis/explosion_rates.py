@@ -26,7 +26,7 @@ RATE_COLUMNS = [
     "mean_field", "errors_from_mean_field", "note",
 ]  # fmt: skip
 GROWTH_COLUMNS = [
-    "run_id", "architecture", *UNTRAINED, "optimizer", "learning_rate", "epoch", "depth", "seed", "layers",
+    "run_id", "network", *UNTRAINED, "optimizer", "learning_rate", "epoch", "depth", "seed", "layers",
     "ln_growth", "ln_predicted",
 ]  # fmt: skip
 TOO_SHALLOW = "no network of 3 layers or more was measured, and a rate needs two stream states"
@@ -59,10 +59,10 @@ def estimate_explosion_rates(
     growths = [growth for growth in growths if len(growth)]
     if not growths:
         return RateEstimates(pd.DataFrame(columns=RATE_COLUMNS), f"There is no explosion rate: {TOO_SHALLOW}.")
-    keys = ["architecture", *ARCHITECTURE, "optimizer", "epoch"]
+    keys = ["network", *ARCHITECTURE, "optimizer", "epoch"]
     groups = pd.concat(growths, ignore_index=True).groupby(keys, sort=True)
     rows = [dict(zip(keys, key, strict=True)) | _estimate_row(growth) for key, growth in groups]
-    table = pd.DataFrame(rows).rename(columns={"architecture": "network"})[RATE_COLUMNS]
+    table = pd.DataFrame(rows)[RATE_COLUMNS]
     return RateEstimates(table.sort_values(["epoch", "network", "dilution", "optimizer"], ignore_index=True))
 
 
@@ -80,8 +80,8 @@ def measure_growth(frames: StudyFrames, epoch: float = 0.0, late_half: bool = Fa
     """Return per network of depth 3 or more the growth of ln GSC over its `layers`, and its prediction at epoch 0.
 
     Untrained networks that differ in the training to come alone are counted once; of trained ones the best learning
-    rate of each cell and depth is taken, and `architecture` is the name of the whole network. A network in which
-    nothing arrives at the first or the last of these stream states has no growth and is left out.
+    rate of each cell and depth is taken. `network` is the name of what was told apart. A network in which nothing
+    arrives at the first or the last of these stream states has no growth and is left out.
     """
     profiles = frames.layers[frames.layers["epoch"] == epoch].dropna(subset="log10_gsc")
     by_layer = profiles.drop_duplicates(["run_id", "layer"]).set_index(["run_id", "layer"])["log10_gsc"]
@@ -94,10 +94,10 @@ def measure_growth(frames: StudyFrames, epoch: float = 0.0, late_half: bool = Fa
     networks["epoch"] = float(epoch)
     networks = networks[np.isfinite(networks["first"]) & np.isfinite(networks["last"]) & (networks["layers"] > 0)]
     if epoch == 0:
-        networks = networks.drop_duplicates([*UNTRAINED, "depth", "seed"]).assign(optimizer="", learning_rate=0.0)
+        networks = networks.drop_duplicates([*UNTRAINED, "depth", "seed"])
+        networks = networks.assign(network=networks["untrained"], optimizer="", learning_rate=0.0)
     else:
         networks = networks.merge(best_learning_rates(frames.trials), on=[*CELL, "depth", "learning_rate"])
-        networks["architecture"] = networks["network"]
     networks["ln_growth"] = (networks["first"] - networks["last"]) * math.log(10)
     networks["ln_predicted"] = [
         _predict(trial, trial.layers) if epoch == 0 else math.nan for trial in networks.itertuples()

@@ -54,7 +54,7 @@ def compare_growth_forms(frames: StudyFrames) -> FormComparisons:
     networks = frames.trials[frames.trials["run_id"].isin(first["run_id"]) & (frames.trials["depth"] >= 3)]
     networks = networks.drop_duplicates([*UNTRAINED, "depth", "seed"])
     rows = []
-    for (name, *architecture), group in networks.groupby(["architecture", *ARCHITECTURE], sort=True):
+    for (name, *architecture), group in networks.groupby(["untrained", *ARCHITECTURE], sort=True):
         seeds = group.groupby("depth")["seed"].nunique()
         depth = int(seeds[seeds == seeds.max()].index.max())
         runs = group.loc[group["depth"] == depth, "run_id"]

@@ -21,9 +21,15 @@ UNTRAINED = [*ARCHITECTURE, "probe_size"]
 
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
+CONDITIONS = [name for name in schema.PARAM_TYPES if name not in (*ARCHITECTURE, *OWN_PLACES)]
+"""All else, as epochs and precision: trials that differ in these alone are of one network, and not independent."""
+
 ORIGIN_TAGS = (schema.TAG_CODE_REVISION, schema.TAG_DEVICE)
 
 EPOCH_COLUMNS = ("epoch", *schema.EPOCH_METRICS)
+
+FEWEST_TRIALS = 10
+"""Of each optimizer and conditions, on average, where these are compared; with fewer, conditions are sampled."""
 
 STATUSES = (schema.STATUS_OK, schema.STATUS_DIVERGED, schema.STATUS_FAILED, UNFINISHED)
 
@@ -34,7 +40,9 @@ TRIAL_COLUMNS = {
     "status": "ok, diverged, failed or unfinished",
     **dict.fromkeys(schema.PARAM_TYPES, "parameter"),
     "network": "normalization-activation, as in batch-relu, and whatever else differs within the study",
-    "architecture": "the same without what only matters in training",
+    "untrained": "the same without what only matters in training",
+    "architecture": "the same without all CONDITIONS: what is left is the network itself",
+    "conditions": "those CONDITIONS that differ, as in epochs=5; empty where none does, and where they are sampled",
     "final_train_error": "after the last epoch; chance for a diverged trial; missing for a failed or unfinished one",
     "final_test_error": "likewise",
     "initial_log10_gsc": "log10 GSC(input → logits) before training",
@@ -82,8 +90,7 @@ def make_frames(
     layers = _stack(profiles, list(schema.LAYER_COLUMNS)).replace([math.inf, -math.inf], math.nan)
     trials = pd.DataFrame([_parse_trial(row) for row in trial_rows])
     _check_trials(trials)
-    trials["network"] = name_networks(trials, list(schema.PARAM_TYPES))
-    trials["architecture"] = name_networks(trials, UNTRAINED)
+    trials = name_groups(trials)
     first = epochs[epochs["epoch"] == 0].set_index("run_id")
     last = epochs.sort_values("epoch").groupby("run_id").tail(1).set_index("run_id")
     for column, metric in (
@@ -117,17 +124,36 @@ def _join_tags(trial_rows: list[dict[str, str]]) -> dict[str, str]:
     return {name: ", ".join(sorted({row[name] for row in trial_rows if name in row})) for name in names}
 
 
-def name_networks(trials: pd.DataFrame, fields: list[str]) -> pd.Series:
-    """Name what is compared with what: `batch-relu`, with those other fields that differ, as in `batch-relu width=50`.
+def name_groups(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return trials with the names that they are grouped by: network, untrained, architecture and conditions.
+
+    A network is told apart by all that differs, because results under different conditions are never averaged as if
+    they were those of seeds. What is left out of fits, or counted as independent, is an architecture.
+    """
+    base = trials["normalization"] + "-" + trials["activation"]
+    architecture, conditions = base + _write_differences(trials, ARCHITECTURE), _write_differences(trials, CONDITIONS)
+    compared = len(trials) >= FEWEST_TRIALS * (trials["optimizer"] + conditions).nunique()
+    return trials.assign(
+        network=architecture + conditions,
+        untrained=base + _write_differences(trials, UNTRAINED),
+        architecture=architecture,
+        conditions=conditions.str.strip() if compared else "",
+    )
+
+
+def _write_differences(trials: pd.DataFrame, fields: list[str]) -> pd.Series:
+    """Write those of the fields that differ, as in ` width=50 epochs=5`.
 
     Depth, dilution, optimizer, learning rate and seed have places of their own in tables and figures. A field that
     differs between optimizers alone (momentum, say) belongs to the optimizer.
     """
-    names = trials["normalization"] + "-" + trials["activation"]
-    for field in fields:
-        if field not in OWN_PLACES and trials.groupby("optimizer")[field].nunique().max() > 1:
-            names = names + f" {field}=" + trials[field].map(write_value)
-    return names
+    written = pd.Series("", index=trials.index)
+    for field in schema.PARAM_TYPES:
+        if field not in fields or field in OWN_PLACES:
+            continue
+        if trials.groupby("optimizer")[field].nunique().max() > 1:
+            written = written + f" {field}=" + trials[field].map(write_value)
+    return written
 
 
 def write_value(value: object) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.tidy_frames import TRIAL_COLUMNS, StudyFrames
+from analysis.tidy_frames import TRIAL_COLUMNS, StudyFrames, name_groups
 from study import run_log_schema as schema
 from study.trial_config import TrialConfig
 
@@ -141,13 +141,8 @@ def _list_trials(truth: Truth, networks: pd.DataFrame) -> pd.DataFrame:
     for name, value in DEFAULTS.items():
         if name not in trials:
             trials[name] = str(value) if name == "gain" else value
-    names = trials["normalization"] + "-" + trials["activation"]
-    if len(truth.widths) > 1:
-        names = names + " width=" + trials["width"].astype(str)
     numbers = trials.index.astype(str)
-    return trials.assign(
-        run_id="run" + numbers, trial_id="id" + numbers, name="trial " + numbers, network=names, architecture=names
-    )
+    return name_groups(trials.assign(run_id="run" + numbers, trial_id="id" + numbers, name="trial " + numbers))
 
 
 def _train(truth: Truth, trials: pd.DataFrame, profiles: np.ndarray, generator: np.random.Generator) -> None:
@@ -213,6 +208,16 @@ def _stack_epochs(truth: Truth, trials: pd.DataFrame, profiles: list[np.ndarray]
         part[schema.TRAIN_ERROR] = trials["final_train_error"]
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+def repeat_trials(study: StudyFrames, **conditions: object) -> StudyFrames:
+    """Return a study in which every trial was trained once more, under other conditions, and ended just the same."""
+
+    def add(table: pd.DataFrame, **fields: object) -> pd.DataFrame:
+        return pd.concat([table, table.assign(run_id=table["run_id"] + " again", **fields)], ignore_index=True)
+
+    trials = add(study.trials, trial_id=study.trials["trial_id"] + " again", **conditions)
+    return dataclasses.replace(study, trials=name_groups(trials), epochs=add(study.epochs), layers=add(study.layers))
 
 
 def make_empty(study: StudyFrames) -> StudyFrames:

@@ -221,6 +221,25 @@ def test_what_differs_is_told_apart_and_named():
     assert estimate_explosion_rates(frames).table["network"].tolist() == ["none-relu width=100", "none-relu width=50"]
 
 
+def test_conditions_are_told_apart_and_are_no_other_architecture():
+    trials = [
+        dataclasses.replace(trial, width=width, epochs=epochs, precision="bf16", probe_size=size)
+        for trial in grid(depths=[10, 20], seeds=range(3))
+        for width in (50, 100)
+        for epochs in (1, 2)
+        for size in (64, 128)
+    ]
+    (first, *_, last) = simulate(trials).trials.sort_values("network").itertuples()
+    assert first.network == "none-relu width=100 epochs=1 probe_size=128"
+    assert (first.architecture, first.conditions) == ("none-relu width=100", "epochs=1 probe_size=128")
+    assert (first.untrained, last.untrained) == (
+        "none-relu width=100 probe_size=128",
+        "none-relu width=50 probe_size=64",
+    )
+    # With 10 trials to each they are compared; with fewer they are taken as sampled.
+    assert set(simulate(trials[: len(trials) // 2]).trials["conditions"]) == {""}
+
+
 def test_networks_measured_on_batches_of_different_sizes_are_told_apart():
     """The explosion of batch normalization is one of a batch of so many images."""
     trials = [
