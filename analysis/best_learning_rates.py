@@ -14,7 +14,8 @@ from study import run_log_schema as schema
 
 CELL = ["network", "optimizer", "dilution"]
 OUTCOME_COLUMNS = [
-    *CELL, "depth", "seed", "learning_rate", "run_id", "error", "failed", "diverged", "log10_gsc", "pseudo_linearity",
+    *CELL, "architecture", "conditions", "depth", "seed", "learning_rate", "run_id", "error", "failed", "diverged",
+    "log10_gsc", "pseudo_linearity",
 ]  # fmt: skip
 LEAST_PROGRESS = 0.1
 """Share of chance by which the error must fall: with less than that, nothing was learned."""

@@ -70,33 +70,36 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
 
 @styled
 def plot_critical_gsc(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> Figure:
-    """GSC at which half fail, per network, with its interval; a panel per optimizer with the pooled value behind."""
+    """GSC at which half fail, per network, with its interval; a panel per training with the pooled value behind."""
     # Without any bound the data say nothing: an estimate far beyond them would set the scale of all others.
     bounded = critical.dropna(subset=["low", "high"], how="all")
-    optimizers, networks = sorted(critical["optimizer"].unique()), sorted(critical["network"].unique())
-    colors = category_colors(optimizers)
+    # Where a panel holds one network under several conditions, these are in its name.
+    name = "network" if critical.duplicated(["architecture", "training"]).any() else "architecture"
+    trainings, networks = sorted(critical["training"].unique()), sorted(critical[name].unique())
+    colors = category_colors(critical["optimizer"])
     rows = {network: place for place, network in enumerate(reversed(networks))}
-    figure, panels = make_panels(len(optimizers), 2, panel_width=3.5, panel_height=0.7 + 0.3 * len(networks))
+    figure, panels = make_panels(len(trainings), 2, panel_width=3.5, panel_height=0.7 + 0.3 * len(networks))
     bounds = [bounded[column].dropna() for column in ("critical_log10_gsc", "low", "high")]
     left, right = _padded(pd.concat(bounds))
-    for panel, optimizer in zip(panels, optimizers, strict=True):
-        title_panel(panel, optimizer)
-        shared = pooled.get(optimizer, Estimate())
+    for panel, training in zip(panels, trainings, strict=True):
+        title_panel(panel, training)
+        shared = pooled.get(training, Estimate())
         if shared.bound or shared.low is not None:
             low, high = (left if shared.low is None else shared.low), (right if shared.high is None else shared.high)
             panel.axvspan(low, high, color="#d9d9d9", linewidth=0, zorder=0)
         if shared.value is not None:
             panel.axvline(shared.value, color="#555555", linewidth=1.2)
-        own = critical[critical["optimizer"] == optimizer]
+        own = critical[critical["training"] == training]
         # An estimate without any bound is shown where the others set the scale.
         shown = own[own[["low", "high"]].notna().any(axis=1) | own["critical_log10_gsc"].between(left, right)]
         for row in shown.itertuples():
             low, high = np.nan_to_num(row.low, nan=left), np.nan_to_num(row.high, nan=right)
-            panel.hlines(rows[row.network], low, high, color=colors[optimizer], linewidth=1.8)
-            panel.plot(row.critical_log10_gsc, rows[row.network], "o", color=colors[optimizer], markersize=5)
+            place, color = rows[getattr(row, name)], colors[row.optimizer]
+            panel.hlines(place, low, high, color=color, linewidth=1.8)
+            panel.plot(row.critical_log10_gsc, place, "o", color=color, markersize=5)
             for edge, bound, marker in ((right, row.high, ">"), (left, row.low, "<")):
                 if np.isnan(bound):
-                    panel.plot(edge, rows[row.network], marker, color=colors[optimizer], markersize=5, clip_on=False)
+                    panel.plot(edge, place, marker, color=color, markersize=5, clip_on=False)
         panel.set_yticks(list(rows.values()), list(rows))
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.set_xlim(left, right)

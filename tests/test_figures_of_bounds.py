@@ -20,7 +20,8 @@ def markers_at(panel, place, axis):
 
 def draw_critical(*rows):
     names = ["network", "critical_log10_gsc", "low", "high"]
-    table = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows]).assign(optimizer="adam")
+    table = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows]).assign(optimizer="adam", training="adam")
+    table["architecture"] = table["network"]
     return plot_critical_gsc(table.reindex(columns=CRITICAL_COLUMNS), {}).axes[0]
 
 

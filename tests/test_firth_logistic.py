@@ -5,6 +5,8 @@ import pytest
 from scipy import optimize, special
 
 from analysis.firth_logistic import (
+    Part,
+    Weighting,
     critical_value,
     fit_firth,
     independent_columns,
@@ -43,6 +45,28 @@ def test_the_maximum_is_the_one_of_brute_force(y):
     )
     assert fit.coefficients == pytest.approx(found.x, abs=1e-5)
     assert fit.likelihood == pytest.approx(-found.fun)
+
+
+@pytest.mark.parametrize("y", [SEPARATED, MIXED])
+def test_what_is_repeated_counts_once(y):
+    """All trials under three conditions, each with an intercept of its own; the third with one outcome that differs."""
+    zero = np.zeros(10)
+    X_thrice = np.column_stack([np.r_[1 + zero, zero, zero], np.r_[zero, 1 + zero, zero], np.tile(X[:, 1], 3)])
+    X_thrice = np.column_stack([X_thrice, np.r_[zero, zero, 1 + zero]])
+    parts = tuple(Part(np.arange(10) + 10 * part, [(0, 1, 3)[part], 2], 1 / 3) for part in range(3))
+    weighting = Weighting(np.full(30, 1 / 3), parts)
+    once, fit = fit_firth(X, y), fit_firth(X_thrice, np.tile(y, 3), weighting)
+    assert fit.coefficients == pytest.approx(once.coefficients[[0, 0, 1, 0]])
+    assert profile_interval(X_thrice, np.tile(y, 3), 2, weighting) == pytest.approx(profile_interval(X, y, 1), rel=1e-4)
+    assert likelihood_ratio_p(X_thrice, np.tile(y, 3), [2], weighting) == pytest.approx(likelihood_ratio_p(X, y, [1]))
+    others = np.r_[y, y, np.roll(y, 1)]
+    found = optimize.minimize(
+        lambda beta: -sum(penalised(beta[part.columns], others[part.trials]) / 3 for part in parts),
+        fit.coefficients,
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000, "maxfev": 4000},
+    )
+    assert fit_firth(X_thrice, others, weighting).coefficients == pytest.approx(found.x, abs=1e-4)
 
 
 @pytest.mark.parametrize("y", [SEPARATED, MIXED])

@@ -5,18 +5,24 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from analysis.best_learning_rates import choose_outcomes
+from analysis.estimates import Estimate
+from analysis.firth_logistic import profile_interval
 from analysis.tradeoff import (
     EVERY_NETWORK,
+    GSC,
     MODELS,
     add_covariates,
     find_critical_gsc,
     fit_tradeoff,
+    make_design,
     score_models,
     tabulate_critical,
+    weigh_trials,
 )
-from tests.simulated_studies import Truth, simulate_study
+from tests.simulated_studies import Truth, repeat_trials, simulate_study
 
 TRUTH = Truth(
     rates={("batch", "relu"): 1.2, ("layer", "tanh"): 1.08, ("none", "relu"): 1.02, ("batch", "tanh"): 1.12},
@@ -121,3 +127,24 @@ def test_intervals_of_the_critical_gsc_cover():
     assert len(covered) == 300
     print(f"critical GSC: {np.mean(covered):.1%} of 300")
     assert 0.92 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # minutes on one busy core
+@pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
+def test_intervals_of_the_rise_cover_where_trials_are_repeated(alike):
+    """Every training is done for 10 and for 5 epochs; the share `alike` of them ends the same way."""
+    truth, covered = dataclasses.replace(TRUTH, optimizers=("adam",), seeds=2), []
+    for repetition in range(300):
+        study, generator = simulate_study(truth, seed=repetition), np.random.default_rng(repetition)
+        chance = special.expit(2.0 * math.log(10) * (study.trials["initial_log10_gsc"] - 2.0))
+        long, fresh = generator.random((2, len(chance)))
+        short = np.where(generator.random(len(chance)) < alike, long, fresh)
+        study = repeat_trials(study, epochs=5)
+        study.trials["final_train_error"] = np.where(np.r_[long < chance, short < chance], 0.9, 0.3)
+        trials = add_covariates(choose_outcomes(study).table)
+        X, terms = make_design(trials, (GSC,))
+        bounds = profile_interval(X, trials["y"].to_numpy(), terms.index(GSC), weigh_trials(trials, X))
+        covered.append(Estimate(2.0, *bounds).contains(2.0))
+    print(f"rise of ln odds with ln GSC, {alike:.0%} of repeated trainings alike: {np.mean(covered):.1%} of 300")
+    assert np.mean(covered) >= 0.92
