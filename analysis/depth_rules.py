@@ -27,8 +27,8 @@ from analysis.trainable_depth import estimate_cell_rates, fit_gsc_line
 from study.mean_field import TRAINABLE_SQUARED_GROWTH
 
 RULE_COLUMNS = [
-    "optimizer", "rule", "constant", "constant_low", "constant_high", "parameters", "log_likelihood", "aic",
-    "p_against_own", "held_out_log_loss", "cells", "trials", "note",
+    "optimizer", "conditions", "rule", "constant", "constant_low", "constant_high", "parameters", "log_likelihood",
+    "aic", "p_against_own", "held_out_log_loss", "cells", "trials", "note",
 ]  # fmt: skip
 OWN, ONE_DEPTH, SCALED, YANG, CRITICAL = (
     "own D50 per architecture", "one depth for all", "κ/ln χ", "16/ln χ", "one critical GSC",
@@ -45,11 +45,11 @@ ALIKE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class DepthRules:
-    """`table` has RULE_COLUMNS, a row per optimizer and rule; `held_out_log_loss` is in nats a trial.
+    """`table` has RULE_COLUMNS, a row per optimizer, conditions and rule; `held_out_log_loss` is in nats a trial.
 
     Rules: OWN (no constant), ONE_DEPTH, SCALED (constant κ), YANG (nothing fitted), CRITICAL (constant log10 GSC).
     `p_against_own` is the likelihood ratio test of the rule against a D50 for every cell. `verdicts` says per
-    optimizer which rule predicts best.
+    training (as in adam epochs=5) which rule predicts best.
     """
 
     table: pd.DataFrame
@@ -61,7 +61,7 @@ class DepthRules:
 class _Cell:
     """One network and dilution: depths, trials and failures [depths], and what rules know of it."""
 
-    network: str
+    architecture: str
     dilution: float
     depths: np.ndarray
     trials: np.ndarray
@@ -71,25 +71,26 @@ class _Cell:
 
 
 def compare_depth_rules(frames: StudyFrames, failure_error: float | None = None) -> DepthRules:
-    """Fit every rule per optimizer and score it on networks that it was not fitted to.
+    """Fit every rule per optimizer and conditions and score it on architectures that it was not fitted to.
 
-    With one network alone, its dilution levels are left out in turn.
+    With one architecture alone, its dilution levels are left out in turn.
     """
     outcomes = choose_outcomes(frames, failure_error)
     if outcomes.table.empty:
         return DepthRules(pd.DataFrame(columns=RULE_COLUMNS), {}, outcomes.note)
     rates = estimate_cell_rates(frames)
     rows, verdicts = [], {}
-    for optimizer, chosen in outcomes.table.groupby("optimizer", sort=True):
+    for (optimizer, conditions), chosen in outcomes.table.groupby(["optimizer", "conditions"], sort=True):
+        training = f"{optimizer} {conditions}".strip()
         cells = _list_cells(chosen, rates)
         problem = _explain_unfit(cells, chosen)
         if problem:
-            verdicts[optimizer] = f"Rules cannot be compared for {optimizer}: {problem}."
+            verdicts[training] = f"Rules cannot be compared for {training}: {problem}."
             continue
         fits = [_fit_own(cells), *(_fit_rule(rule, cells) for rule in RULES)]
-        table = _complete(pd.DataFrame(fits), cells).assign(optimizer=optimizer)
+        table = _complete(pd.DataFrame(fits), cells).assign(optimizer=optimizer, conditions=conditions)
         rows.append(table[RULE_COLUMNS])
-        verdicts[optimizer] = _judge(optimizer, table)
+        verdicts[training] = _judge(training, table)
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=RULE_COLUMNS)
     return DepthRules(table, verdicts, "" if rows else " ".join(verdicts.values()))
 
@@ -104,7 +105,8 @@ def _list_cells(chosen: pd.DataFrame, rates: dict[tuple, Any]) -> list[_Cell]:
         counts = group.groupby("depth")["failed"].agg(["size", "sum"])
         sizes, failures = counts["size"].to_numpy(dtype=float), counts["sum"].to_numpy(dtype=float)
         depths = counts.index.to_numpy(dtype=float)
-        cells.append(_Cell(network, dilution, depths, sizes, failures, 2 * math.log(rate.value), line))
+        architecture = str(group["architecture"].iloc[0])
+        cells.append(_Cell(architecture, dilution, depths, sizes, failures, 2 * math.log(rate.value), line))
     return cells
 
 
@@ -196,9 +198,9 @@ def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
 
 
 def _group_cells(cells: list[_Cell]) -> list[tuple[Any, list[_Cell]]]:
-    """Return what is left out together: networks, or dilution levels where there is one network."""
-    several = len({cell.network for cell in cells}) > 1
-    keys = [cell.network if several else cell.dilution for cell in cells]
+    """Return what is left out together: architectures, or dilution levels where there is one architecture."""
+    several = len({cell.architecture for cell in cells}) > 1
+    keys = [cell.architecture if several else cell.dilution for cell in cells]
     return [(key, [cell for cell, own in zip(cells, keys, strict=True) if own == key]) for key in dict.fromkeys(keys)]
 
 
@@ -228,7 +230,7 @@ def _complete(table: pd.DataFrame, cells: list[_Cell]) -> pd.DataFrame:
     )
 
 
-def _judge(optimizer: str, table: pd.DataFrame) -> str:
+def _judge(training: str, table: pd.DataFrame) -> str:
     scored = table.dropna(subset="held_out_log_loss").sort_values("held_out_log_loss")
     best, second = scored.iloc[0], scored.iloc[1]
     constant = {
@@ -246,7 +248,7 @@ def _judge(optimizer: str, table: pd.DataFrame) -> str:
     if preferred != best["rule"]:
         others += f"; AIC prefers {preferred}"
     return (
-        f"With {optimizer}, where training fails is told best by {best['rule']}{constant}, with a log loss of "
+        f"With {training}, where training fails is told best by {best['rule']}{constant}, with a log loss of "
         f"{best['held_out_log_loss']:.3f} nats a trial on what was left out; {others}. Against a D50 of its own for "
         f"each of {best['cells']} cells: {write_p(best['p_against_own'])}."
     )

@@ -95,6 +95,7 @@ def _tabulate_rules(findings: Findings) -> Table:
         findings.rules.table,
         {
             "optimizer": text("optimizer"),
+            "conditions": text("conditions"),
             "rule": text("rule"),
             "constant": number("constant"),
             "95% interval": interval("constant_low", "constant_high", 2),

@@ -1,10 +1,11 @@
 """Explosion, pseudo-linearity and error of every cell → the Pareto front, with the probability of membership.
 
 A cell (network, dilution) is on the front of its optimizer and depth if no other is at least as good in all three
-objectives and better in one. A GSC below 1 is no better than 1: nothing explodes in either. How surely: seeds are
-drawn with replacement, with them the learning rate is chosen anew, and the share of draws in which a cell is on the
-front is its probability of membership. Draws of n seeds vary too little by n−1 in n; deviations from the mean of all
-seeds are widened by √(n/(n−1)).
+objectives and better in one. Cells under other conditions, as more epochs, are no rivals: at the same GSC they would
+beat a network only for having been trained longer. A GSC below 1 is no better than 1: nothing explodes in either. How
+surely: seeds are drawn with replacement, with them the learning rate is chosen anew, and the share of draws in which a
+cell is on the front is its probability of membership. Draws of n seeds vary too little by n−1 in n; deviations from the
+mean of all seeds are widened by √(n/(n−1)).
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ class ParetoFront:
 
 
 def estimate_pareto_front(frames: StudyFrames, replicates: int = 500) -> ParetoFront:
-    """Find, per depth and optimizer, who is beaten by nobody in all three, and how surely."""
+    """Find, per depth, optimizer and conditions, who is beaten by nobody in all three, and how surely."""
     runs = describe_runs(frames)
     usable = runs[np.isfinite(runs[OBJECTIVES].astype(float)).all(axis=1)] if len(runs) else runs
     if usable.empty:
@@ -44,7 +45,7 @@ def estimate_pareto_front(frames: StudyFrames, replicates: int = 500) -> ParetoF
         return ParetoFront(pd.DataFrame(columns=PARETO_COLUMNS), note)
     tables = [
         _find_one_front(group, replicates, np.random.default_rng(RESAMPLING_SEED))
-        for _, group in usable.groupby(["optimizer", "depth"], sort=True)
+        for _, group in usable.groupby(["optimizer", "conditions", "depth"], sort=True)
     ]
     return ParetoFront(pd.concat(tables, ignore_index=True))
 
@@ -57,7 +58,7 @@ def find_front(objectives: np.ndarray) -> np.ndarray:
 
 
 def _find_one_front(runs: pd.DataFrame, replicates: int, generator: np.random.Generator) -> pd.DataFrame:
-    """Return PARETO_COLUMNS for one optimizer and depth."""
+    """Return PARETO_COLUMNS for one optimizer, conditions and depth."""
     places = [*CELL, "depth"]
     groups = list(runs.groupby(places, sort=True))
     points = np.stack([_resample_cell(group, replicates, generator) for _, group in groups], axis=1)
