@@ -20,8 +20,8 @@ from analysis.estimates import Estimate
 from analysis.tidy_frames import StudyFrames
 
 DILUTION_COLUMNS = [
-    "network", "optimizer", "depth", "levels", "seeds", "best_dilution", "low", "high", "written", "error",
-    "error_without", "not_excluded", "note",
+    "network", "optimizer", "architecture", "depth", "levels", "seeds", "best_dilution", "low", "high", "written",
+    "error", "error_without", "not_excluded", "note",
 ]  # fmt: skip
 
 
@@ -103,6 +103,7 @@ def _make_row(group: pd.DataFrame) -> dict[str, Any]:
     estimate, kept = find_best_dilution(group["dilution"].to_numpy(), group["error"].to_numpy())
     means = group.groupby("dilution")["error"].mean()
     return {
+        "architecture": group["architecture"].iloc[0],
         "levels": _join(means.index.to_numpy()),
         "seeds": int(group.groupby("dilution")["seed"].nunique().min()),
         "best_dilution": math.nan if estimate.value is None else estimate.value,

@@ -38,7 +38,7 @@ def say_how_deep(depths: TrainableDepths, epochs: str = "") -> str:
         return f"Half of the trainings of {_name(only)} {path} {fail} {_describe_depth(only)}{theory}."
     texts = plain.apply(_describe_depth, axis=1)
     if texts.nunique() == 1:
-        who = _name_all(plain) if len(plain) == 2 else f"all {len(plain)} networks and optimizers"
+        who = _name_all(plain) if len(plain) == 2 else f"all {len(plain)} {_name_kinds(plain)}"
         return f"Half of the trainings {path} {fail} {texts.iloc[0]} for {who}{theory}."
     return f"Half of the trainings {path} {fail} {_list_depths(plain, texts)}{theory}."
 
@@ -67,9 +67,9 @@ def _compare_with_theory(plain: pd.DataFrame) -> str:
 
 
 def _name_unexploding(known: pd.DataFrame) -> str:
-    """Name the networks that fail at depths where their gradients hardly explode, with every optimizer."""
+    """Name the networks that fail at depths where their gradients hardly explode, however they are trained."""
     is_small = known["critical_log10_gsc_high"] < math.log10(HARDLY_EXPLODING)
-    networks = [network for network, own in is_small.groupby(known["network"]) if own.all()]
+    networks = [network for network, own in is_small.groupby(known["architecture"]) if own.all()]
     if not networks:
         return ""
     names = " and ".join([", ".join(networks[:-1]), networks[-1]]) if len(networks) > 1 else networks[0]
@@ -87,7 +87,7 @@ def _list_depths(plain: pd.DataFrame, texts: pd.Series) -> str:
         few = "two" if len(place) == 2 else str(len(place))
         parts.append(f"{first} for {_name_all(plain.loc[ranked.index[ranked == first]])}")
         if len(place) > 1 and first != last:
-            parts[0] += f", the shallowest of {few} networks and optimizers"
+            parts[0] += f", the shallowest of {few} {_name_kinds(plain)}"
             parts.append(f"{last} for {_name_all(plain.loc[ranked.index[ranked == last]])}, the deepest of them")
     rest = texts[texts.index.difference(place.index, sort=False)]
     parts += [f"{text} for {_name_all(plain.loc[group.index])}" for text, group in rest.groupby(rest, sort=False)]
@@ -161,7 +161,8 @@ def _compare_on_left_out(scores: pd.DataFrame) -> tuple[bool | None, str]:
 def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     """Say where dilution helps the most at the greatest depth, and what it does to the trainable depth.
 
-    Each row excludes k = 0 by chance in one case of 20 (SIGNIFICANT), so it takes more rows than that.
+    Each row excludes k = 0 by chance in one case of 20 (SIGNIFICANT), so it takes more rows than that; those of one
+    network and optimizer under different conditions hang together, and count as one.
     """
     table = best.table.dropna(subset=["best_dilution", "error", "error_without"])
     if table.empty:
@@ -172,13 +173,13 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
         where = f"{where} (at depth {best.table['depth'].max():g} no level has a smaller error than others)"
     if (deepest["best_dilution"] == 0).all():
         return f"No dilution that was tried lowers the training error of any network {where}."
-    helped = deepest[[0.0 not in _parse_levels(levels) for levels in deepest["not_excluded"]]]
-    shown = len(helped) > 0 and stats.binom.sf(len(helped) - 1, len(deepest), SIGNIFICANT) <= SIGNIFICANT
+    is_helped = np.array([0.0 not in _parse_levels(levels) for levels in deepest["not_excluded"]])
+    helped, shown = deepest[is_helped], _is_beyond_chance(deepest.assign(helped=is_helped))
     among = helped if shown else deepest[deepest["best_dilution"] > 0]
     row = among.loc[(among["error_without"] - among["error"]).idxmax()]
     decimals = 2 if f"{row['error']:.2f}" != f"{row['error_without']:.2f}" else 3
     errors = f"{row['error']:.{decimals}f} instead of {row['error_without']:.{decimals}f} without"
-    most = f", which gains the most of {len(deepest)} networks and optimizers," if len(deepest) > 1 else ""
+    most = f", which gains the most of {len(deepest)} {_name_kinds(deepest)}," if len(deepest) > 1 else ""
     level = f"k = {row['best_dilution']:g}"
     effect = (
         f"{where}, {_name(row)}{most} has its smallest training error with {level}{_describe_levels(row)}, {errors}"
@@ -194,6 +195,13 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     if depths.failure_error is not None and row["error_without"] <= depths.failure_error:
         return f"Dilution lowers errors, but there is no failing that it could fix: {effect}{count}."
     return f"Dilution fixes it: {effect}{count}{_describe_gain(row, depths.table)}."
+
+
+def _is_beyond_chance(rows: pd.DataFrame) -> bool:
+    """Whether k = 0 is excluded more often than chance would do, from `helped`; conditions have shares in one count."""
+    shares = rows.groupby(["architecture", "optimizer"])["helped"].mean()
+    count = math.floor(shares.sum() + 1e-9)
+    return count > 0 and bool(stats.binom.sf(count - 1, len(shares), SIGNIFICANT) <= SIGNIFICANT)
 
 
 def _describe_gain(row: Any, table: pd.DataFrame) -> str:
@@ -242,6 +250,12 @@ def _describe_depth(row: Any) -> str:
 
 def _name(row: Any) -> str:
     return f"{row['network']} with {row['optimizer']}"
+
+
+def _name_kinds(rows: pd.DataFrame) -> str:
+    """Name what there is a row of."""
+    repeated = rows.duplicated(["architecture", "optimizer"]).any()
+    return "networks, optimizers and conditions" if repeated else "networks and optimizers"
 
 
 def _name_all(rows: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ from analysis.tidy_frames import UNTRAINED, StudyFrames
 from study.mean_field import predicted_trainable_depth
 
 DEPTH_COLUMNS = [
-    *CELL, "depths", "trials", "failed", "d50", "d50_low", "d50_high", "written", "spread", "lapse",
+    *CELL, "architecture", "depths", "trials", "failed", "d50", "d50_low", "d50_high", "written", "spread", "lapse",
     "rule_depth", "rule_depth_low", "rule_depth_high", "critical_log10_gsc", "critical_log10_gsc_low",
     "critical_log10_gsc_high", "note",
 ]  # fmt: skip
@@ -225,6 +225,7 @@ def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcom
     if outcomes.note and not fit.d50.is_known:
         notes.append(outcomes.note[0].lower() + outcomes.note[1:].rstrip("."))
     return {
+        "architecture": chosen["architecture"].iloc[0],
         "depths": ", ".join(f"{depth:g}" for depth in sorted(chosen["depth"].unique())),
         "trials": len(chosen),
         "failed": int(chosen["failed"].sum()),

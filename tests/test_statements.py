@@ -21,12 +21,14 @@ def make_depths(*rows, note=""):
     """Rows of network, k, D50 and its bounds."""
     names = ["network", "dilution", "d50", "d50_low", "d50_high"]
     table = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows], columns=names)
-    return TrainableDepths(table.assign(optimizer="adam", note="").reindex(columns=DEPTH_COLUMNS), 0.6, note)
+    table = table.assign(optimizer="adam", architecture=[row[0].partition(" ")[0] for row in rows], note="")
+    return TrainableDepths(table.reindex(columns=DEPTH_COLUMNS), 0.6, note)
 
 
 def make_best(network="a", depth=50, best=4.0, low=2.0, high=NAN, error=0.4, without=0.9, kept="2, 4"):
     row = {"network": network, "optimizer": "adam", "depth": depth, "best_dilution": best, "low": low, "high": high}
     row |= {"error": error, "error_without": without, "not_excluded": kept, "note": ""}
+    row |= {"architecture": network.partition(" ")[0]}
     return BestDilutions(pd.DataFrame([row]).reindex(columns=DILUTION_COLUMNS))
 
 
@@ -217,6 +219,27 @@ def test_one_network_of_many_that_dilution_seems_to_help_is_what_chance_would_do
     assert said.endswith("0.40 instead of 0.90 without (k = 0 is excluded as the best in 3 of them).")
 
 
+def test_conditions_of_a_network_are_not_more_networks_that_dilution_helps():
+    """Two networks of eight are what chance would do, also where each was trained for 5 and for 10 epochs."""
+    nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
+    once = [make_best(name, kept="4" if name in "ab" else "0, 4", without=0.5) for name in "abcdefgh"]
+    said = say_what_fixes(join_best(*once), nowhere)
+    assert said.startswith("That dilution fixes it is not shown here")
+    twice = [
+        make_best(f"{name} epochs={epochs}", kept="4" if name in "ab" else "0, 4", without=0.5)
+        for name in "abcdefgh"
+        for epochs in (5, 10)
+    ]
+    said = say_what_fixes(join_best(*twice), nowhere)
+    assert said.startswith("That dilution fixes it is not shown here")
+    assert "which gains the most of 16 networks, optimizers and conditions," in said
+    assert said.endswith("k = 0 is excluded as the best in no more of them (4) than chance would do.")
+    third = [make_best(f"i epochs={epochs}", kept="4", without=0.5) for epochs in (5, 10)]
+    assert say_what_fixes(join_best(*twice, *third), nowhere).startswith("Dilution lowers errors")
+    half = join_best(*twice, third[0], make_best("i epochs=10", kept="0, 4", without=0.5))
+    assert say_what_fixes(half, nowhere).startswith("That dilution fixes it is not shown here")
+
+
 def test_small_gains_and_depths_at_which_nothing_helps_are_told():
     nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
     deeper = make_best(depth=100, best=NAN, error=0.9)
@@ -284,6 +307,15 @@ def test_networks_that_fail_without_exploding_are_named():
     assert said.endswith(f"deeper than the interval in 3 of 3{exception}")
     alone = say_how_deep(dataclasses.replace(depths, table=depths.table[:1]))
     assert "deeper than that interval (where half of a fail" in alone
+
+
+def test_a_network_under_several_conditions_is_named_once_among_those_that_hardly_explode():
+    depths = make_depths(*((f"{name} epochs={epochs}", 0.0, 20.0, 15.0, 27.0) for name in "ab" for epochs in (5, 10)))
+    depths.table["rule_depth"] = 200.0
+    depths.table["critical_log10_gsc_high"] = [0.2, 0.2, 0.2, 0.31]
+    said = say_how_deep(depths)
+    assert "for all 4 networks, optimizers and conditions; the depth that theory allows" in said
+    assert "in 4 of 4 (where half of a fail, GSC is below 2" in said
 
 
 def test_an_effect_of_any_size_is_no_number():
