@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.ped_anova import rank_parameters
-from analysis.tidy_frames import StudyFrames
-from analysis.variance_shares import split_variance
+from analysis.tidy_frames import CONDITIONS, StudyFrames
+from analysis.variance_shares import Plots, split_variance
 from study import run_log_schema as schema
 
 SHARE_COLUMNS = ["term", "order", "share", "low", "high", "note"]
@@ -17,6 +17,8 @@ FIRST_CHOICE = ("optimizer", "learning_rate", "depth", "dilution", "activation",
 """Of parameters that always change together, the first of these stands for all."""
 LEAST_KEPT, LEAST_FILLED = 0.5, 0.25
 """Of the trials, and of the combinations of values, for a space to be taken as a factorial one."""
+ONE_NETWORK = [name for name in schema.PARAM_TYPES if name not in CONDITIONS]
+"""What trials of one network and seed have in common, learning rate and optimizer included: they hang together."""
 MOST_REPLICATES_OF_PED_ANOVA = 50
 
 
@@ -51,8 +53,8 @@ def estimate_importance(frames: StudyFrames, replicates: int = 200) -> Importanc
     if _looks_factorial(ranked):
         kept, left_out = _keep_complete(ranked)
         if kept.sum() >= LEAST_KEPT * len(ended):
-            return _share_variance(ranked[kept], ended.loc[kept, "final_train_error"], left_out, replicates)
-    return _rank_sampled(_list_factors(ended), ended["final_train_error"].to_numpy(dtype=float), replicates)
+            return _share_variance(ranked[kept], ended[kept], left_out, replicates)
+    return _rank_sampled(_list_factors(ended), ended, replicates)
 
 
 def _place_learning_rates(trials: pd.DataFrame) -> pd.Series:
@@ -102,14 +104,17 @@ def _keep_complete(factors: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
         left_out.append(f"{name} = {value}")
 
 
-def _share_variance(factors: pd.DataFrame, errors: pd.Series, left_out: list[str], replicates: int) -> Importance:
+def _share_variance(factors: pd.DataFrame, ended: pd.DataFrame, left_out: list[str], replicates: int) -> Importance:
+    errors = ended["final_train_error"]
     names = [name for name in factors if factors[name].nunique() > 1]
     if not names:
         return _say_nothing("Nothing is known of importance: what is complete does not vary.")
-    cells = errors.groupby([factors[name] for name in names], sort=True).agg(["mean", "var", "size"])
-    shape = tuple(factors[name].nunique() for name in names)
-    means, variances, seeds = (cells[name].to_numpy(dtype=float).reshape(shape) for name in ("mean", "var", "size"))
-    shares = split_variance(names, means, variances, seeds, replicates)
+    means, variances, seeds = _tabulate_cells(factors[names], errors)
+    # Under all conditions a network has one mean for each seed.
+    networks = factors[names].assign(**{name: 0 for name in names if name in CONDITIONS}, seed=ended["seed"])
+    by_seed = errors.groupby([networks[name] for name in networks]).mean().reset_index()
+    _, between, plots = _tabulate_cells(by_seed[names], by_seed["final_train_error"])
+    shares = split_variance(names, means, variances, seeds, replicates, plots=Plots(between, plots))
     if shares is None:
         return _say_nothing(f"Nothing is known of importance: all {len(errors)} final errors are the same.")
     table = pd.DataFrame(
@@ -125,9 +130,18 @@ def _share_variance(factors: pd.DataFrame, errors: pd.Series, left_out: list[str
     return Importance(table[SHARE_COLUMNS], SHARES, len(errors), " ".join(notes))
 
 
-def _rank_sampled(factors: pd.DataFrame, errors: np.ndarray, replicates: int) -> Importance:
+def _tabulate_cells(factors: pd.DataFrame, errors: pd.Series) -> list[np.ndarray]:
+    """Return mean, variance and count of the errors [levels of factor 1, levels of factor 2, …]."""
+    cells = errors.groupby([factors[name] for name in factors], sort=True).agg(["mean", "var", "size"])
+    shape = tuple(factors[name].nunique() for name in factors)
+    return [cells[name].to_numpy(dtype=float).reshape(shape) for name in ("mean", "var", "size")]
+
+
+def _rank_sampled(factors: pd.DataFrame, ended: pd.DataFrame, replicates: int) -> Importance:
+    errors = ended["final_train_error"].to_numpy(dtype=float)
+    networks = ended.groupby(ONE_NETWORK, sort=False).ngroup().to_numpy()
     try:
-        table = rank_parameters(factors, errors, min(replicates, MOST_REPLICATES_OF_PED_ANOVA))
+        table = rank_parameters(factors, errors, networks, min(replicates, MOST_REPLICATES_OF_PED_ANOVA))
     except ValueError as error:
         return _say_nothing(f"Nothing is known of importance: {error}.")
     if table["share"].sum() == 0:

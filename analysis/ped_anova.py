@@ -15,19 +15,27 @@ LOG_RATIO = 30.0
 """A positive parameter whose values span this factor is taken on a logarithmic scale."""
 
 
-def rank_parameters(parameters: pd.DataFrame, errors: np.ndarray, replicates: int, seed: int = 0) -> pd.DataFrame:
+def rank_parameters(
+    parameters: pd.DataFrame, errors: np.ndarray, networks: np.ndarray, replicates: int, seed: int = 0
+) -> pd.DataFrame:
     """Return term, share, low and high per column of `parameters` [trials], for errors [trials] to be small.
 
-    Shares add up to 1; bounds are 95% percentiles over trials drawn with replacement. Raises ValueError with fewer
-    than FEWEST_TRIALS trials.
+    Shares add up to 1; bounds are 95% percentiles over networks drawn with replacement, each with all its trials:
+    `networks` [trials] counts them from 0. Raises ValueError with fewer than FEWEST_TRIALS networks.
     """
-    if len(errors) < FEWEST_TRIALS:
-        raise ValueError(f"trials: {len(errors)} ended, and PED-ANOVA takes {FEWEST_TRIALS}; run more")
+    members = [np.flatnonzero(networks == number) for number in range(networks.max() + 1)]
+    if len(members) < FEWEST_TRIALS:
+        raise ValueError(f"trials: {len(members)} different ones ended, and PED-ANOVA takes {FEWEST_TRIALS}; run more")
     trials = _make_trials(parameters, errors)
     generator = np.random.default_rng(seed)
     center = _evaluate(trials, list(parameters))
-    draws = [generator.integers(len(trials), size=len(trials)) for _ in range(replicates)]
-    drawn = np.array([_evaluate([trials[place] for place in places], list(parameters)) for places in draws])
+    draws = [generator.integers(len(members), size=len(members)) for _ in range(replicates)]
+    drawn = np.array(
+        [
+            _evaluate([trials[place] for number in numbers for place in members[number]], list(parameters))
+            for numbers in draws
+        ]
+    )
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return pd.DataFrame({"term": list(parameters), "share": center, "low": low, "high": high})
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from analysis import ped_anova
 from analysis.importance import PED_ANOVA, SHARES, estimate_importance
-from analysis.variance_shares import SEEDS, split_variance
+from analysis.variance_shares import SEEDS, Plots, split_variance
 from tests.simulated_studies import Truth, simulate_study
 
 TRUTH = Truth(depths=(4, 10, 25), dilutions=(0.0, 1.0), learning_rates=(1e-3, 1e-2), optimizers=("adam", "sgd"))
@@ -79,6 +82,34 @@ def test_shares_are_unbiased_and_their_intervals_cover():
         assert held[term] / repetitions > 0.9
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.7, 1.0])
+def test_conditions_of_a_network_share_its_luck(shared):
+    """`shared` of the variance over seeds is a network's own, the same under all three conditions (factor c)."""
+    generator, sigma, seeds, repetitions = np.random.default_rng(0), 0.2, 3, 150
+    a, c = np.arange(6) * 0.05, np.arange(3) * 0.05
+    truth = a[:, None, None] + c + np.zeros((6, 4, 3))
+    whole = truth.var() + sigma**2
+    expected = {"a": a.var() / whole, "c": c.var() / whole, SEEDS: sigma**2 / whole}
+    found, held = {term: [] for term in expected}, dict.fromkeys(expected, 0)
+    for repetition in range(repetitions):
+        own = math.sqrt(shared) * generator.standard_normal((6, 4, 1, seeds))
+        errors = truth[..., None] + sigma * (
+            own + math.sqrt(1 - shared) * generator.standard_normal((*truth.shape, seeds))
+        )
+        plots = Plots(errors.mean(axis=2, keepdims=True).var(-1, ddof=1), np.full((6, 4, 1), float(seeds)))
+        counts = np.full(truth.shape, float(seeds))
+        shares = split_variance(
+            list("abc"), errors.mean(-1), errors.var(-1, ddof=1), counts, 200, repetition, plots=plots
+        )
+        for term, share, low, high in zip(shares.terms, shares.share, shares.low, shares.high, strict=True):
+            if term in expected:
+                found[term].append(share)
+                held[term] += low <= expected[term] <= high
+    for term, values in found.items():
+        assert np.mean(values) == pytest.approx(expected[term], abs=4 * np.std(values) / math.sqrt(repetitions))
+        assert held[term] / repetitions > 0.9
+
+
 def test_what_changes_together_counts_once():
     study = simulate_study(TRUTH)
     study.trials["momentum"] = np.where(study.trials["optimizer"] == "sgd", 0.9, 0.0)
@@ -106,3 +137,18 @@ def test_a_sampled_space_has_ped_anova():
     assert result.table["term"].iloc[0] == "learning_rate"
     assert result.table["share"].sum() == pytest.approx(1)
     assert (result.table["low"] <= result.table["high"]).all()
+
+
+def test_ped_anova_draws_networks_with_all_their_trials(monkeypatch):
+    """30 networks, each under two conditions: how often one was drawn is twice a whole number."""
+    counts = []
+    monkeypatch.setattr(
+        ped_anova, "_evaluate", lambda trials, names: counts.append(Counter(trial.value for trial in trials)) or [1.0]
+    )
+    parameters, networks = pd.DataFrame({"x": np.arange(60.0)}), np.arange(60) % 30
+    ped_anova.rank_parameters(parameters, networks.astype(float), networks, 5)
+    assert len(counts) == 6
+    assert all(times % 2 == 0 for count in counts for times in count.values())
+    assert len({frozenset(count.items()) for count in counts}) == 6
+    with pytest.raises(ValueError, match="19 different ones ended"):
+        ped_anova.rank_parameters(parameters, networks.astype(float), networks % 19, 5)

@@ -16,7 +16,7 @@ from analysis.importance import estimate_importance
 from analysis.pareto import estimate_pareto_front
 from analysis.tradeoff import fit_tradeoff
 from analysis.trainable_depth import estimate_trainable_depths
-from tests.simulated_studies import Truth, make_empty, simulate_study
+from tests.simulated_studies import Truth, make_empty, repeat_trials, simulate_study
 
 BASE = Truth(
     rates={("batch", "relu"): 1.2, ("layer", "tanh"): 1.08},
@@ -59,6 +59,10 @@ STUDIES = {
     "one seed": simulate_study(dataclasses.replace(BASE, seeds=1)),
     "one depth": simulate_study(dataclasses.replace(BASE, depths=(20,))),
     "one network": simulate_study(dataclasses.replace(BASE, rates={("batch", "relu"): 1.2})),
+    "two conditions": repeat_trials(simulate_study(BASE), epochs=5),
+    "one network under two conditions": repeat_trials(
+        simulate_study(dataclasses.replace(BASE, rates={("batch", "relu"): 1.2})), precision="bf16"
+    ),
     "one dilution": simulate_study(dataclasses.replace(BASE, dilutions=(0.0,))),
     "too shallow": simulate_study(dataclasses.replace(BASE, depths=(2, 3))),
     "all fail": simulate_study(dataclasses.replace(BASE, trainable_depth=1.0)),
