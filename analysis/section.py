@@ -63,9 +63,15 @@ class Section:
 def make_table(name: str, title: str, frame: pd.DataFrame, cells: Mapping[str, Cell], legend: str = "") -> Table:
     """Write a frame for people, a column per entry of `cells`: heading → what writes a row's cell.
 
-    Columns that are empty in every row are left out.
+    Columns that are empty in every row are left out. A note that all rows have is said once, at the end of the legend.
     """
     rows = [[write(row) for write in cells.values()] for row in frame.itertuples(index=False)]
+    if NOTE in cells and len(rows) > 1:
+        place = list(cells).index(NOTE)
+        notes = {row[place] for row in rows}
+        if len(notes) == 1 and (note := notes.pop()):
+            legend = f"{legend} {note[0].upper()}{note[1:]} (in every row).".strip()
+            rows = [[*row[:place], "", *row[place + 1 :]] for row in rows]
     kept = [place for place in range(len(cells)) if any(row[place] not in ("", UNKNOWN) for row in rows)]
     headings, rows = [list(cells)[place] for place in kept], [[row[place] for place in kept] for row in rows]
     numeric = [heading != NOTE and _is_numeric([row[place] for row in rows]) for place, heading in enumerate(headings)]
@@ -141,6 +147,11 @@ def p_value(column: str) -> Cell:
         return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
 
     return write
+
+
+def has_intervals(frame: pd.DataFrame, low: str = "low", high: str = "high") -> bool:
+    """Whether any row has an interval, or an end of one: with one seed there is often none to speak of."""
+    return bool(frame[[low, high]].notna().any(axis=None))
 
 
 def say_by_subject(sentences: Mapping[str, str]) -> list[str]:

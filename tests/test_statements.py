@@ -274,6 +274,18 @@ def test_nothing_has_a_sign_of_its_own():
     assert table.rows == [["0.00", "0.00 to -0.10"]]
 
 
+def test_a_note_of_every_row_is_said_once():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "note": ["one seed: no interval"] * 2})
+    table = make_table("some", "Some", frame, {"a": fixed("a", 0), "note": text("note")}, "A legend.")
+    assert (table.headings, table.rows) == (["a"], [["1"], ["2"]])
+    assert table.legend == "A legend. One seed: no interval (in every row)."
+    assert table.frame is frame
+    alone = make_table("some", "Some", frame[:1], {"a": fixed("a", 0), "note": text("note")})
+    assert alone.rows == [["1", "one seed: no interval"]]
+    frame.loc[1, "note"] = ""
+    assert make_table("some", "Some", frame, {"a": fixed("a", 0), "note": text("note")}).headings == ["a", "note"]
+
+
 def test_columns_that_hold_nothing_are_left_out():
     table = make_table("some", "Some", pd.DataFrame({"a": [NAN], "b": [1.0]}), {"a": fixed("a"), "b": fixed("b")})
     assert (table.headings, table.rows) == (["b"], [["1.000"]])
