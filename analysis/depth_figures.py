@@ -66,7 +66,8 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float, failure_error
 def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
     """D50 by dilution; one panel per network, optimizers by colour, the rule 16/ln χ beside.
 
-    `depths` has `trainable_depth.DEPTH_COLUMNS`. An arrow is an open bound: D50 lies beyond what was tried.
+    `depths` has `trainable_depth.DEPTH_COLUMNS`. An arrow is an open bound: D50 lies beyond what was tried. A hollow
+    one stands where all trainings ended alike and are too few to bound it, a cross where nothing can be told.
     """
     is_known = depths[["d50", "d50_low", "d50_high"]].notna().any(axis=1)
     known, unknown = depths[is_known], depths[~is_known]
@@ -87,7 +88,8 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
                 panel.plot(place, row.rule_depth, "_", color=THEORY_COLOR, markersize=10, markeredgewidth=2, zorder=2)
         for row in unknown[unknown["network"] == network].itertuples():
             place = places[row.dilution] + shifts[row.optimizer]
-            panel.plot(place, lowest * 1.25, "x", color=colors[row.optimizer], markersize=4)
+            marker, _, height = _mark_unknown(row, lowest * 1.25)
+            panel.plot(place, height, marker, color=colors[row.optimizer], markersize=5, markerfacecolor="none")
         panel.set_yscale("log")
         panel.set_ylim(lowest, highest)
         ticks = spread_depths(sorted(set(tried)))
@@ -106,14 +108,24 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
     ):
         if is_open.any():
             handles.append(Line2D([], [], color="#333333", ls="", marker=marker, label=label))
-    if len(unknown):
-        handles.append(Line2D([], [], color="#333333", ls="", marker="x", markersize=4, label="cannot be told"))
+    for marker, label in dict.fromkeys(_mark_unknown(row, lowest)[:2] for row in unknown.itertuples()):
+        handles.append(Line2D([], [], color="#333333", ls="", marker=marker, markerfacecolor="none", label=label))
     if (known["rule_depth"] < highest).any():
         rule: dict[str, Any] = {"color": THEORY_COLOR, "ls": "", "marker": "_", "markersize": 10, "mew": 2}
         handles.append(Line2D([], [], label="16/ln χ, measured χ", **rule))
     handles.append(Line2D([], [], color="#dddddd", linewidth=7, label="deeper than tried"))
     add_legend(figure, handles)
     return figure
+
+
+def _mark_unknown(row: Any, bottom: float) -> tuple[str, str, float]:
+    """Return marker, label and height of a D50 that has neither an estimate nor a bound."""
+    tried = [float(depth) for depth in str(row.depths).replace(",", " ").split()]
+    if row.failed == 0:
+        return "^", "none failed, no bound", max(tried)
+    if row.failed == row.trials:
+        return "v", "all failed, no bound", min(tried)
+    return "x", "cannot be told", bottom
 
 
 def _draw_depth(panel: Axes, place: float, row: Any, color: str, limits: tuple[float, float]) -> None:
