@@ -12,6 +12,7 @@ from analysis.section import (
     Table,
     depth_range,
     fixed,
+    has_intervals,
     interval,
     make_cross_table,
     make_table,
@@ -52,18 +53,28 @@ def _draw_errors(findings: Findings) -> Drawing:
 
 
 def _draw_depths(findings: Findings) -> Drawing:
+    table = findings.depths.table
+    bounds = "; the trainings are too few for intervals"
+    if has_intervals(table, "d50_low", "d50_high"):
+        bounds = (
+            ", with its 95% interval. Filled arrows are open bounds: the truth lies beyond the depths that were tried"
+        )
+    unbounded = table[table[["d50", "d50_low", "d50_high"]].isna().all(axis=1)]
+    alike = ((unbounded["failed"] == 0) | (unbounded["failed"] == unbounded["trials"])).any()
+    hollow = " Hollow arrows: none, or all, of the trainings failed, but they are too few for a bound." if alike else ""
     caption = (
-        "Depth at which half of the trainings fail, with its 95% interval. Arrows are open bounds: the truth lies "
-        "beyond the depths that were tried. Look whether D50 climbs with k, and whether it follows the black dashes, "
-        "the rule 16/ln χ at the rate that was measured before training (not drawn where it lies above the panel)."
+        f"Depth at which half of the trainings fail{bounds}.{hollow} Look whether D50 climbs with k, and whether it "
+        "follows the black dashes, the rule 16/ln χ at the rate that was measured before training (not drawn where it "
+        "lies above the panel)."
     )
-    return Drawing("trainable_depth", caption, render(plot_trainable_depths, findings.depths.table))
+    return Drawing("trainable_depth", caption, render(plot_trainable_depths, table))
 
 
 def _tabulate_depths(findings: Findings) -> Table:
+    bounded = has_intervals(findings.depths.table, "d50_low", "d50_high")
     return make_table(
         "trainable_depth",
-        "Trainable depth D50, with 95% intervals",
+        "Trainable depth D50" + (", with 95% intervals" if bounded else ""),
         findings.depths.table,
         {
             "network": text("network"),

@@ -3,7 +3,7 @@
 from analysis.figure_style import render
 from analysis.findings import Findings
 from analysis.importance_figures import plot_importance
-from analysis.section import Drawing, Section, fixed, interval, make_table, text
+from analysis.section import Drawing, Section, fixed, has_intervals, interval, make_table, text
 
 
 def make_importance_section(findings: Findings) -> Section:
@@ -11,9 +11,10 @@ def make_importance_section(findings: Findings) -> Section:
     importance = findings.importance
     drawings, tables = [], []
     if importance.table["share"].notna().any():
+        intervals = "; lines are 95% intervals" if has_intervals(importance.table) else ""
         caption = (
-            f"What the final training error of {importance.trials} trials depends on, by {importance.method}; bars are "
-            "95% intervals. A long bar for a pair (a × b) says that the effect of one depends on the other."
+            f"What the final training error of {importance.trials} trials depends on, by {importance.method}{intervals}"
+            ". A long bar for a pair (a × b) says that the effect of one depends on the other."
         )
         drawings.append(Drawing("importance", caption, render(plot_importance, importance.table, importance.method)))
     if len(importance.table):

@@ -49,8 +49,10 @@ def plot_explosion_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Figure:
         panel.set_xticks(range(len(dilutions)), [f"{dilution:g}" for dilution in dilutions])
         panel.set_xlim(-0.6, len(dilutions) - 0.4)
     label_axes(figure, "dilution level k", "explosion rate r, growth of GSC per layer")
+    bounded = rates["low"].notna().any()
+    interval, line = (", 95% interval over seeds", "-") if bounded else ("", "")
     handles = [
-        Line2D([], [], color=MEASURED_COLOR, marker="o", label="measured, 95% interval over seeds"),
+        Line2D([], [], color=MEASURED_COLOR, ls=line, marker="o", label=f"measured{interval}"),
         Line2D([], [], color=THEORY_COLOR, ls="", marker="_", markersize=11, mew=1.6, label="mean-field theory"),
     ]
     if len(law):

@@ -13,6 +13,7 @@ from analysis.section import (
     Table,
     depth_range,
     fixed,
+    has_intervals,
     interval,
     make_table,
     number,
@@ -59,9 +60,10 @@ def _compare_with_theory(rates: pd.DataFrame) -> list[str]:
 
 
 def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
+    near = "bars cover" if has_intervals(rates) else "they lie on"
     caption = (
         "Growth of GSC per layer before training; above 1 gradients explode. Look whether dots fall towards 1 as k "
-        "grows, and whether bars cover the black dashes (mean-field theory: infinite width, Gaussian inputs)."
+        f"grows, and whether {near} the black dashes (mean-field theory: infinite width, Gaussian inputs)."
     )
     if len(law):
         caption += " The dashed line continues the rate of the late layers at the smallest k by the dilution law."
@@ -79,8 +81,9 @@ def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
 
 
 def _draw_training(trained: pd.DataFrame) -> Drawing:
+    intervals = ", with its 95% interval" if has_intervals(trained) else ""
     caption = (
-        "Explosion rate over training, with its 95% interval. Lines that fall: training itself reduces the explosion; "
+        f"Explosion rate over training{intervals}. Lines that fall: training itself reduces the explosion; "
         "lines that stay high: it does not."
     )
     return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs, trained))

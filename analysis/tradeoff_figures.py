@@ -63,7 +63,8 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
         handles.append(Line2D([], [], ls="", marker="o", markerfacecolor="none", color="#333333", label="diverged"))
     handles.append(Line2D([], [], label="failed above", **FAILURE_STYLE))
     if critical["critical_log10_gsc"].notna().any():
-        handles.append(Line2D([], [], color="#333333", linewidth=1, label="half fail (band: 95% interval)"))
+        band = " (band: 95% interval)" if critical[["low", "high"]].notna().any(axis=None) else ""
+        handles.append(Line2D([], [], color="#333333", linewidth=1, label=f"half fail{band}"))
     add_legend(figure, handles)
     return figure
 

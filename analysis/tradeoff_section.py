@@ -7,6 +7,7 @@ from analysis.section import (
     Section,
     Table,
     fixed,
+    has_intervals,
     interval,
     make_cross_table,
     make_table,
@@ -49,12 +50,17 @@ def make_tradeoff_section(findings: Findings) -> Section:
 
 
 def _draw_outcomes(findings: Findings) -> Drawing:
-    caption = (
-        "One point per trained network, at the learning rate that its other seeds found best. If exploding gradients "
-        "are what stops training, the error rises from left to right, and at the same GSC in every panel: compare the "
-        "vertical lines (half fail) and their bands."
-    )
     outcomes, tradeoff = findings.outcomes, findings.tradeoff
+    chosen = "that its other seeds found best" if outcomes.table["seed"].nunique() > 1 else "that is its best"
+    caption = (
+        f"One point per trained network, at the learning rate {chosen}. "
+        "If exploding gradients are what stops training, the error rises from left to right, and at the same GSC in "
+        "every panel"
+    )
+    if tradeoff.critical["critical_log10_gsc"].notna().any():
+        bands = " and their bands" if has_intervals(tradeoff.critical) else ""
+        caption += f": compare the vertical lines (half fail){bands}"
+    caption += "."
     known = outcomes.table.dropna(subset=["log10_gsc", "error"])
     image = render(plot_error_against_gsc, known, tradeoff.critical, outcomes.failure_error)
     return Drawing("error_against_gsc", caption, image)
@@ -70,20 +76,22 @@ def _draw_critical(findings: Findings) -> Drawing:
 
 
 def _draw_best(findings: Findings) -> Drawing:
+    table = findings.best_dilutions.table
+    bars = "; bars are 95% intervals of where the minimum lies" if has_intervals(table) else ""
     caption = (
-        "Dilution with the smallest final training error at each depth, of the levels tried; bars are 95% intervals "
-        "of where the minimum lies. Points that climb with depth: deeper networks need more dilution. Points at the "
-        "top say only that more was not tried."
+        f"Dilution with the smallest final training error at each depth, of the levels tried{bars}. Points that climb "
+        "with depth: deeper networks need more dilution. Points at the top say only that more was not tried."
     )
-    return Drawing("best_dilution", caption, render(plot_best_dilutions, findings.best_dilutions.table))
+    return Drawing("best_dilution", caption, render(plot_best_dilutions, table))
 
 
 def _draw_front(findings: Findings) -> Drawing:
     table = findings.front.table.dropna(subset=["log10_gsc", "error"])
     table = table[table["depth"] == table["depth"].max()]
+    surer = ", the stronger the surer" if table["membership"].notna().any() else ""
     caption = (
         f"Explosion and error of every network at depth {table['depth'].max():g}, the greatest. Rings: beaten by no "
-        "other in explosion, pseudo-linearity and error together, the stronger the surer. Towards the lower left is "
+        f"other in explosion, pseudo-linearity and error together{surer}. Towards the lower left is "
         "better; a ring far up is kept for its small pseudo-linearity or explosion alone."
     )
     return Drawing("pareto_front", caption, render(plot_pareto, table))
@@ -138,9 +146,10 @@ def _tabulate_critical(findings: Findings) -> Table:
 
 
 def _tabulate_best(findings: Findings) -> Table:
+    intervals = ", with its 95% interval" if has_intervals(findings.best_dilutions.table) else ""
     return make_cross_table(
         "best_dilution",
-        "Dilution k of the smallest error, with its 95% interval (the CSV has errors, levels and notes)",
+        f"Dilution k of the smallest error{intervals} (the CSV has errors, levels and notes)",
         findings.best_dilutions.table,
         {"network": text("network"), "optimizer": text("optimizer")},
         "depth",
