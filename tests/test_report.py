@@ -42,6 +42,7 @@ STUDIES = {
     "all-fail": (make_grid(depth=[90, 99], dilution=0), {}),
     "all-diverged": (make_grid(), all_end(make_grid(), schema.STATUS_DIVERGED)),
     "only-dilution": (make_grid(dilution=4, depth=[3, 8]), {}),
+    "several-conditions": (make_grid(depth=[3, 20, 60], epochs=[1, 2], precision=["fp32", "bf16"]), {}),
     "half-finished": (
         make_grid(),
         all_end(make_grid()[:2], UNFINISHED) | all_end(make_grid()[2:3], schema.STATUS_FAILED),
