@@ -151,7 +151,11 @@ def describe_method(findings: Findings, command: str) -> list[str]:
 
 def _describe_exclusions(findings: Findings) -> list[str]:
     frames, lines = findings.frames, []
-    unmeasured = (frames.trials["status"] == schema.STATUS_OK) & frames.trials["final_train_error"].isna()
+    untrained = frames.trials["epochs"] == 0
+    if untrained.any():
+        lines.append(f"{untrained.sum()} trials were not trained (epochs 0) and enter no estimate of errors.")
+    ended_well = (frames.trials["status"] == schema.STATUS_OK) & ~untrained
+    unmeasured = ended_well & frames.trials["final_train_error"].isna()
     if unmeasured.any():
         lines.append(f"{unmeasured.sum()} trials ended without a finite error and enter no estimate of errors.")
     if frames.incomplete:

@@ -43,7 +43,7 @@ TRIAL_COLUMNS = {
     "untrained": "the same without what only matters in training",
     "architecture": "the same without all CONDITIONS: what is left is the network itself",
     "conditions": "those CONDITIONS that differ, as in epochs=5; empty where none does, and where they are sampled",
-    "final_train_error": "after the last epoch; chance for a diverged trial; missing for a failed or unfinished one",
+    "final_train_error": "after the last epoch; chance where diverged; missing where failed, unfinished or not trained",
     "final_test_error": "likewise",
     "initial_log10_gsc": "log10 GSC(input → logits) before training",
     "final_log10_gsc": "the same at the last epoch that was measured",
@@ -99,8 +99,8 @@ def make_frames(
     ):
         measured = trials["run_id"].map(last[metric]).astype(float)
         trials[column] = np.select(
-            [trials["status"] == schema.STATUS_OK, trials["status"] == schema.STATUS_DIVERGED],
-            [measured, np.full(len(trials), chance_error)],
+            [trials["epochs"] == 0, trials["status"] == schema.STATUS_OK, trials["status"] == schema.STATUS_DIVERGED],
+            [np.full(len(trials), np.nan), measured, np.full(len(trials), chance_error)],
             default=np.nan,
         )
     trials["initial_log10_gsc"] = trials["run_id"].map(first[schema.LOG10_GSC_TO_LOGITS]).astype(float)

@@ -111,6 +111,16 @@ def test_every_study_has_a_report(uri, tmp_path, capsys, name):
     assert printed.err == ""
 
 
+def test_what_was_not_trained_has_not_failed(uri, tmp_path):
+    assert main(["report", "untrained", "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
+    folder = tmp_path / "untrained"
+    page = words_of(folder / "index.html")
+    assert "8 trials were not trained (epochs 0) and enter no estimate of errors." in page
+    assert page.partition("</ol>")[0].count("none of 8 trials has a final training error") == 3
+    assert not (folder / "trainable_depth.csv").exists()
+    assert pd.read_csv(folder / "explosion_rates.csv")["explosion_rate"].notna().all()
+
+
 @pytest.mark.parametrize("name", WITHOUT_REPORT)
 @pytest.mark.parametrize("command", ["report", "depth"])
 def test_studies_that_hold_nothing_are_one_line(uri, tmp_path, capsys, name, command):
