@@ -305,7 +305,7 @@ def run_command(options: argparse.Namespace, console: Console) -> int:
 def end_process(status: int) -> None:
     """Exit as `sys.exit` does, without freeing object by object what Ray, MLflow and torch hold: that takes 0.7 s."""
     atexit._run_exitfuncs()
-    with contextlib.suppress(BrokenPipeError):  # whoever read the output has seen enough
+    with contextlib.suppress(AttributeError, BrokenPipeError):  # nobody reads the output, or has seen enough of it
         sys.stdout.flush()
     os._exit(status)
 

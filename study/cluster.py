@@ -107,7 +107,7 @@ def connect(address: str | None, device: str) -> Cluster:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first_line = str(error).strip().partition("\n")[0]
         if address is None:
             raise ValueError(f"ray: could not be started on this machine ({first_line})") from None

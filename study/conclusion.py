@@ -65,6 +65,7 @@ def conclude(
             f"to send them: python -m study sync {folder.name}",
             style="yellow",
             markup=False,
+            soft_wrap=True,
         )
     if ending.problem:
         stopped = f"Stopped: {ending.problem}. The same command goes on where this one stopped."

@@ -119,6 +119,15 @@ def test_auto_without_a_cluster(fake_ray, monkeypatch):
         cluster.connect("auto", "cpu")
 
 
+def test_a_folder_that_ray_cannot_write_to(fake_ray, monkeypatch):
+    def fail(**_):
+        raise FileNotFoundError(2, "No such file or directory", "/proc/nope")
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    with pytest.raises(ValueError, match=r"ray: could not be started on this machine \(.*'/proc/nope'\)"):
+        cluster.connect(None, "cpu")
+
+
 def test_no_thread_collects_rays_objects_while_it_stops(fake_ray, monkeypatch):
     enabled = []
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: enabled.append(gc.isenabled()))

@@ -4,6 +4,8 @@ import csv
 import http.server
 import json
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from PIL import Image
 
 import analysis.__main__
 from study.__main__ import main
+
+ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and ray's own
 
@@ -434,3 +438,9 @@ def test_trials_that_train_nothing_are_told(capsys, command):
     assert capsys.readouterr().out.startswith("2 of 4 trials have epochs=0: their networks are measured and not tr")
     assert main([name, space, *options, "--limit", "1", "--epochs", "1"]) == 0
     assert "epochs=0" not in capsys.readouterr().out
+
+
+def test_nobody_needs_to_read_the_output():
+    command = f"{sys.executable} -m study plan demo --limit 1 >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
