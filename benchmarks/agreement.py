@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
-    prepare_processor()
     dataset = load_or_exit(options.data)
+    prepare_processor()
     seeds = range(options.seeds)
     fp32, bf16 = (
         [

@@ -65,8 +65,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--members", type=int, default=16)
     options = parser.parse_args()
-    prepare_processor()
     dataset = load_or_exit(options.data, options.data_folder)
+    prepare_processor()
     rows = []
     for network in NETWORKS:
         row = measure(dataset, *network, options.depth, options.epochs, options.members)
