@@ -40,7 +40,6 @@ REPEATED = {
     "precision": repeat_trials(ONCE, precision="bf16"),
     "epochs": repeat_trials(ONCE, epochs=5),
     "precision and epochs": repeat_trials(repeat_trials(ONCE, precision="bf16"), epochs=5),
-    "size of the probe": repeat_trials(ONCE, probe_size=64),
     "training images": repeat_trials(ONCE, train_size=1000),
 }
 repeated = pytest.mark.parametrize("study", REPEATED.values(), ids=REPEATED)
@@ -49,6 +48,10 @@ repeated = pytest.mark.parametrize("study", REPEATED.values(), ids=REPEATED)
 @functools.cache
 def once(estimate):
     return estimate(ONCE)
+
+
+def estimate_shares(study):
+    return estimate_importance(study, replicates=1000)
 
 
 def assert_each_is_as_before(table, before, conditions):
@@ -97,7 +100,7 @@ def test_untrained_networks_count_once(estimate, name):
 
 @repeated
 def test_shares_of_variance_are_as_sure_as_before(study):
-    before, result = (estimate_importance(study, replicates=1000) for study in (ONCE, study))
+    before, result = once(estimate_shares), estimate_shares(study)
     assert result.method == before.method == SHARES
     rows, rows_before = (table.table.set_index("term") for table in (result, before))
     assert rows.loc[rows_before.index, "share"].tolist() == pytest.approx(rows_before["share"].tolist(), abs=1e-12)
