@@ -62,24 +62,28 @@ def test_a_factorial_space_has_shares():
     assert "learning_rate × depth" in shares.index
 
 
+def assert_unbiased_and_covered(results, expected):
+    """Of the `expected` terms, shares average to the truth, and intervals hold it often enough."""
+    for term, truth in expected.items():
+        places = [result.terms.index(term) for result in results]
+        values = np.array([result.share[place] for result, place in zip(results, places, strict=True)])
+        assert values.mean() == pytest.approx(truth, abs=4 * values.std() / math.sqrt(len(values)))
+        held = [r.low[place] <= truth <= r.high[place] for r, place in zip(results, places, strict=True)]
+        assert np.mean(held) > 0.9
+
+
 def test_shares_are_unbiased_and_their_intervals_cover():
     generator, sigma, seeds, repetitions = np.random.default_rng(0), 0.2, 2, 150
     a, b = np.arange(6) * 0.05, np.arange(8) * 0.03
     truth = a[:, None, None] + b[None, :, None] + np.zeros((6, 8, 3))
     whole = truth.var() + sigma**2
     expected = {"a": a.var() / whole, "b": b.var() / whole, SEEDS: sigma**2 / whole}
-    found, held = {term: [] for term in expected}, dict.fromkeys(expected, 0)
+    results = []
     for repetition in range(repetitions):
         errors = truth[..., None] + sigma * generator.standard_normal((*truth.shape, seeds))
         counts = np.full(truth.shape, float(seeds))
-        shares = split_variance(list("abc"), errors.mean(-1), errors.var(-1, ddof=1), counts, 200, repetition)
-        for term, share, low, high in zip(shares.terms, shares.share, shares.low, shares.high, strict=True):
-            if term in expected:
-                found[term].append(share)
-                held[term] += low <= expected[term] <= high
-    for term, values in found.items():
-        assert np.mean(values) == pytest.approx(expected[term], abs=4 * np.std(values) / math.sqrt(repetitions))
-        assert held[term] / repetitions > 0.9
+        results.append(split_variance(list("abc"), errors.mean(-1), errors.var(-1, ddof=1), counts, 200, repetition))
+    assert_unbiased_and_covered(results, expected)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.7, 1.0])
@@ -90,7 +94,7 @@ def test_conditions_of_a_network_share_its_luck(shared):
     truth = a[:, None, None] + c + np.zeros((6, 4, 3))
     whole = truth.var() + sigma**2
     expected = {"a": a.var() / whole, "c": c.var() / whole, SEEDS: sigma**2 / whole}
-    found, held = {term: [] for term in expected}, dict.fromkeys(expected, 0)
+    results = []
     for repetition in range(repetitions):
         own = math.sqrt(shared) * generator.standard_normal((6, 4, 1, seeds))
         errors = truth[..., None] + sigma * (
@@ -98,16 +102,10 @@ def test_conditions_of_a_network_share_its_luck(shared):
         )
         plots = Plots(errors.mean(axis=2, keepdims=True).var(-1, ddof=1), np.full((6, 4, 1), float(seeds)))
         counts = np.full(truth.shape, float(seeds))
-        shares = split_variance(
-            list("abc"), errors.mean(-1), errors.var(-1, ddof=1), counts, 200, repetition, plots=plots
+        results.append(
+            split_variance(list("abc"), errors.mean(-1), errors.var(-1, ddof=1), counts, 200, repetition, plots=plots)
         )
-        for term, share, low, high in zip(shares.terms, shares.share, shares.low, shares.high, strict=True):
-            if term in expected:
-                found[term].append(share)
-                held[term] += low <= expected[term] <= high
-    for term, values in found.items():
-        assert np.mean(values) == pytest.approx(expected[term], abs=4 * np.std(values) / math.sqrt(repetitions))
-        assert held[term] / repetitions > 0.9
+    assert_unbiased_and_covered(results, expected)
 
 
 def test_what_changes_together_counts_once():
