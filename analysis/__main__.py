@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
+from study.one_line_errors import BAD_USAGE, INTERRUPTED, OneLineParser, print_error
 from study.run_log_schema import check_study_name
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
     from analysis.section import Section
 
-INTERRUPTED = 130
 QUESTIONS = {
     "rates": "how fast gradients explode, per network and epoch, beside theory",
     "depth": "how deep each network can be trained, and which rule predicts it",

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.interruption import treat_sigterm_as_ctrl_c
-from study.one_line_errors import BAD_USAGE, OneLineParser, print_error
+from study.one_line_errors import BAD_USAGE, INTERRUPTED, SOME_FAILED, OneLineParser, print_error
 from study.packing import CPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
 from study.space_loading import load_space
@@ -29,8 +29,6 @@ from study.trial_config import (
     PRECISIONS,
     TrialConfig,
 )
-
-SOME_FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from study import run_log_schema as schema
+from study.one_line_errors import INTERRUPTED, SOME_FAILED
 from study.run_sender import RunSender
 from study.study_folder import StudyFolder
 from study.summary import print_summary
@@ -13,8 +14,6 @@ from study.tracking import Connection
 from study.trial_config import TrialConfig
 from study.trial_record import read_error
 from study.ui_view import view_link
-
-SOME_FAILED, INTERRUPTED = 1, 130
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-BAD_USAGE = 2
+SOME_FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+"""Exit statuses, beside 0."""
 LONGEST = 1000
 """Characters of an error that are shown: a value of megabytes helps nobody."""
 OTHER_NAMES = {"gpu": "cuda"}
