@@ -6,12 +6,12 @@ left alone; training and sending go on side by side; the exit status says how it
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import Timeout
 from rich.console import Console
@@ -27,9 +27,6 @@ from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, ho
 from study.tracking import Connection, check_tracking, finished_trials, is_new_database
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_status
-
-if TYPE_CHECKING:
-    from study.cluster import ClusterConnection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,15 +153,13 @@ def _run_locked(
     folder.remove_leftovers(ended=set(finished))
     shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
     ending = Ending(came_to_end=True)
-    with _joining_ray(options, console) if remaining else contextlib.nullcontext() as cluster:
+    with _joining_ray(options, console) if remaining else contextlib.nullcontext() as train:
         with RunSender(connection.open, tracking_uri) as sender:
             # MLflow itself is asked what it holds, unless it is not to be.
             sent_before = known_as_sent(folder, shown_uri, finished) if connection.later else set()
             sender.send(sorted(set(finished) - sent_before))
-            if cluster is not None:
-                from study.training_session import train_on_ray
-
-                ending = train_on_ray(options, remaining, dataset, folder, cluster, sender, console)
+            if train is not None:
+                ending = train(remaining, dataset, folder, sender)
         # From here on Ray stops meanwhile.
         note_what_was_sent(folder, shown_uri, sender.sent, console)
         statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
@@ -176,8 +171,8 @@ def _run_locked(
 
 
 @contextlib.contextmanager
-def _joining_ray(options: StudyOptions, console: Console) -> Iterator["ClusterConnection"]:
-    """Start or join Ray while what training needs is imported; leave it at the end."""
+def _joining_ray(options: StudyOptions, console: Console) -> Iterator[Callable[..., Ending]]:
+    """Start or join Ray while what training needs is imported; leave it at the end. Gives what trains there."""
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
     if options.address is None:
         keep_ray_on_loopback()
@@ -185,10 +180,10 @@ def _joining_ray(options: StudyOptions, console: Console) -> Iterator["ClusterCo
 
     with ClusterConnection(options.address, options.device) as connection:
         # Before mlflow is imported by the sender's thread: what both of them need is imported once.
-        from study import training_session  # noqa: F401
+        from study.training_session import train_on_ray
 
         gc.freeze()  # what was imported stays: a second less for every later look through all objects, the last too
-        yield connection
+        yield functools.partial(train_on_ray, options, connection, console)
 
 
 def note_what_was_sent(folder: StudyFolder, store: str, sent: Mapping[str, str], console: Console) -> None:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 def train_on_ray(
     options: "StudyOptions",
+    connection: ClusterConnection,
+    console: Console,
     trials: Sequence[TrialConfig],
     dataset: Dataset,
     folder: StudyFolder,
-    connection: ClusterConnection,
     sender: RunSender,
-    console: Console,
 ) -> Ending:
     """Train with a progress display, and begin to leave Ray. Raises ValueError when it cannot be joined."""
     cluster = connection.wait()
