@@ -25,11 +25,14 @@ inline float widen(bfloat16 x) {
 inline float widen(float x) { return x; }
 inline double widen(double x) { return x; }
 
-inline uint16_t shortened_bits(float x) {  // to nearest, ties to even
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+// Bits of all numbers of a vector.
+typedef uint32_t Bits __attribute__((vector_size(sizeof(Vectorized<float>))));
+typedef uint16_t ShortBits __attribute__((vector_size(sizeof(Vectorized<float>) / 2)));
+
+// `count` of them; a copy whose size is known makes one instruction.
+inline void copy_bits(const void* from, void* to, int64_t count) {
+  if (count == Vectorized<float>::size()) std::memcpy(to, from, sizeof(ShortBits));
+  else std::memcpy(to, from, count * sizeof(bfloat16));
 }
 
 // The first `count` numbers of a vector; behind them it has zeros.
@@ -41,9 +44,10 @@ inline Vectorized<float> load(const bfloat16* from, int64_t count) {
   const __mmask16 mask = (1u << count) - 1;
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
 #else
-  float numbers[Vectorized<float>::size()];
-  for (int64_t i = 0; i < count; ++i) numbers[i] = widen(from[i]);
-  return Vectorized<float>::loadu(numbers, count);
+  ShortBits short_bits{};
+  copy_bits(from, &short_bits, count);
+  const Bits bits = __builtin_convertvector(short_bits, Bits) << 16;
+  return Vectorized<float>::loadu(&bits);
 #endif
 }
 
@@ -54,9 +58,11 @@ inline void store(const Vectorized<float>& numbers, bfloat16* to, int64_t count)
 #if defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__)
   _mm256_mask_storeu_epi16(to, (1u << count) - 1, (__m256i)_mm512_cvtneps_pbh(numbers));
 #else
-  float wide[Vectorized<float>::size()];
-  numbers.store(wide);
-  for (int64_t i = 0; i < count; ++i) to[i].bits = shortened_bits(wide[i]);
+  Bits bits;
+  std::memcpy(&bits, &numbers, sizeof(bits));
+  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+  const ShortBits short_bits = __builtin_convertvector((bits << 1) > 0xff000000 ? Bits{} + 0x7fc0 : rounded, ShortBits);
+  copy_bits(&short_bits, to, count);
 #endif
 }
 

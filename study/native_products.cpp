@@ -10,11 +10,9 @@
 // and adds R · T vectors of products. The libraries do the same, but look up their kernel at each call, which costs a
 // good third of a product of 128 × 100 by 100 × 100.
 //
-// A word is what a step takes of either operand: one term or, of bfloat16, two, which are multiplied and added to an
-// fp32 sum by one instruction. Words of bfloat16 that do not lie in memory as such are made in a room of their own.
-
-#include <ATen/cpu/vec/vec.h>
-#include <c10/util/BFloat16.h>
+// A word is what a step takes of either operand: one term or, of bfloat16 where the processor multiplies pairs, two,
+// which are multiplied and added to an fp32 sum by one instruction; elsewhere a term of bfloat16 is widened to a word.
+// Words that do not lie in memory as such are made in a room of their own.
 
 #include <algorithm>
 #include <array>
@@ -24,21 +22,28 @@
 #include <vector>
 
 #include "native_exports.h"
+#include "native_numbers.h"
 
-// Units for whole 16-bit matrices are faster still, and oneDNN's.
-#if defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-#define MULTIPLIES_BFLOAT16
+// Units for whole 16-bit matrices, and those of other makers, are faster still, and oneDNN's.
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) || defined(__ARM_FEATURE_BF16)
+#define LEAVES_BFLOAT16
+#elif defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__)
+#define MULTIPLIES_PAIRS
 #endif
 
 namespace {
 
-using at::vec::Vectorized;
-using c10::BFloat16;
-
 template <typename P>
-using Word = std::conditional_t<std::is_same_v<P, BFloat16>, float, P>;  // also what sums are added in
+using Word = std::conditional_t<std::is_same_v<P, bfloat16>, float, P>;  // also what sums are added in
 template <typename P>
-constexpr int64_t TERMS = sizeof(Word<P>) / sizeof(P);  // of a word
+constexpr int64_t NUMBERS = sizeof(Word<P>) / sizeof(P);  // that have the size of a word
+#ifdef MULTIPLIES_PAIRS
+template <typename P>
+constexpr int64_t TERMS = NUMBERS<P>;  // of a word
+#else
+template <typename P>
+constexpr int64_t TERMS = 1;
+#endif
 template <typename P>
 using Words = Vectorized<Word<P>>;
 
@@ -89,23 +94,14 @@ struct Target {
 template <typename P>
 Words<P> add_products(const Words<P>& a, const Words<P>& b, const Words<P>& sum) {
   if constexpr (TERMS<P> == 1) return at::vec::fmadd(a, b, sum);
-#ifdef MULTIPLIES_BFLOAT16
+#ifdef MULTIPLIES_PAIRS
   else return _mm512_dpbf16_ps(sum, (__m512bh)static_cast<__m512>(a), (__m512bh)static_cast<__m512>(b));
 #endif
 }
 
-#ifdef MULTIPLIES_BFLOAT16
+#ifdef MULTIPLIES_PAIRS
 __mmask32 first_halves(int64_t count) { return count < 32 ? (1u << count) - 1 : ~0u; }
 #endif
-
-template <typename P>
-void store(const Words<P>& sums, P* to, int64_t count) {
-  if constexpr (TERMS<P> == 1) sums.store(to, count);
-#ifdef MULTIPLIES_BFLOAT16
-  else if (count == Words<P>::size()) _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(sums));
-  else _mm256_mask_storeu_epi16(to, first_halves(count), (__m256i)_mm512_cvtneps_pbh(sums));
-#endif
-}
 
 #ifdef CPU_CAPABILITY_AVX512
 // Half a vector of words, for the last columns where they fill no more: some processors add it in half the time.
@@ -122,17 +118,14 @@ struct HalfVector {
 template <typename P>
 HalfVector add_products(const HalfVector& a, const HalfVector& b, const HalfVector& sum) {
   if constexpr (TERMS<P> == 1) return _mm256_fmadd_ps(a.words, b.words, sum.words);
-#ifdef MULTIPLIES_BFLOAT16
+#ifdef MULTIPLIES_PAIRS
   else return _mm256_dpbf16_ps(sum.words, (__m256bh)a.words, (__m256bh)b.words);
 #endif
 }
 
-template <typename P>
-void store(const HalfVector& sums, P* to, int64_t count) {
-  if constexpr (TERMS<P> == 1) sums.store(to, count);
-#ifdef MULTIPLIES_BFLOAT16
-  else _mm_mask_storeu_epi16(to, (1u << count) - 1, (__m128i)_mm256_cvtneps_pbh(sums.words));
-#endif
+inline void store(const HalfVector& sums, float* to, int64_t count) { sums.store(to, count); }
+inline void store(const HalfVector& sums, bfloat16* to, int64_t count) {
+  store(Vectorized<float>(_mm512_castps256_ps512(sums.words)), to, count);
 }
 
 template <typename P>
@@ -146,8 +139,8 @@ constexpr bool HAS_HALVES = false;
 // Returns the words of up to W · TERMS neighbouring numbers; zeros fill them up.
 template <typename P>
 Words<P> load_words(const P* from, int64_t count) {
-  if constexpr (TERMS<P> == 1) return Words<P>::loadu(from, count);
-#ifdef MULTIPLIES_BFLOAT16
+  if constexpr (TERMS<P> == 1) return load(from, count);
+#ifdef MULTIPLIES_PAIRS
   else return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(first_halves(count), from));
 #endif
 }
@@ -172,7 +165,7 @@ void multiply_tile(int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, in
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < T; j += TERMS<P>)
+    for (int j = 0; j < T; j += NUMBERS<P>)
       __builtin_prefetch(c.c + i * c.c_row + j * W, 1);  // else the last stores wait for memory
   const P* ahead = a.at(R, 0);  // the next tile's numbers, where they lie behind this tile's
   const int64_t ahead_step = a.column == TERMS<P> ? 64 / sizeof(P) : 0;
@@ -192,14 +185,14 @@ void multiply_tile(int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, in
       if constexpr (LAST != FULL) last[i] = add_products<P>(L(word), row_end, last[i]);
     }
   }
-  const bool into_c = TERMS<P> == 1 || c.ends;
+  const bool into_c = NUMBERS<P> == 1 || c.ends;
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i) {
     P* to = c.c + i * c.c_row;
     Word<P>* kept = c.sums + i * c.sums_row;
 #pragma GCC unroll 4
-    for (int j = 0; j < WHOLE; ++j) into_c ? store<P>(sum[i][j], to + j * W, W) : sum[i][j].store(kept + j * W);
-    if constexpr (LAST != FULL) into_c ? store<P>(last[i], to + WHOLE * W, cut) : last[i].store(kept + WHOLE * W, cut);
+    for (int j = 0; j < WHOLE; ++j) into_c ? store(sum[i][j], to + j * W, W) : sum[i][j].store(kept + j * W);
+    if constexpr (LAST != FULL) into_c ? store(last[i], to + WHOLE * W, cut) : last[i].store(kept + WHOLE * W, cut);
   }
 }
 
@@ -267,7 +260,7 @@ void transpose_block(const P* from, int64_t from_row, int64_t rows, int64_t coun
   for (int64_t i = 0; i * TERMS<P> < count; ++i) std::memcpy(to + i * to_row, &row[i], sizeof(Numbers));
 }
 
-#ifdef MULTIPLIES_BFLOAT16
+#ifdef MULTIPLIES_PAIRS
 constexpr auto ORDER_OF_PAIRS = [] {
   std::array<int16_t, 64> order{};  // of the numbers of two vectors: one of each in turn
   for (int i = 0; i < 64; ++i) order[i] = i / 2 + i % 2 * 32;
@@ -275,7 +268,7 @@ constexpr auto ORDER_OF_PAIRS = [] {
 }();
 
 // Two rows → the words that each column makes, up to a whole number of vectors; a row that is missing is of zeros.
-void pair_rows(const BFloat16* first, const BFloat16* second, int64_t count, float* words) {
+void pair_rows(const bfloat16* first, const bfloat16* second, int64_t count, float* words) {
   const __m512i low = _mm512_loadu_si512(&ORDER_OF_PAIRS[0]), high = _mm512_loadu_si512(&ORDER_OF_PAIRS[32]);
   for (int64_t i = 0; i < count; i += 32) {
     const __mmask32 mask = first_halves(count - i);
@@ -287,25 +280,42 @@ void pair_rows(const BFloat16* first, const BFloat16* second, int64_t count, flo
 }
 #endif
 
+// Numbers that lie `step` apart → words side by side.
+template <typename P>
+void widen_all(const P* from, int64_t step, int64_t count, Word<P>* to) {
+  if (step == 1)
+    for_vectors<Word<P>>(count, [&](int64_t i, int64_t n) INLINED { store(load(from + i, n), to + i, n); });
+  else
+    for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i * step]);
+}
+
 // Returns the words of rows of A: as they lie in A or, made of rows of its transpose, in `room`, where they are closer.
 template <typename P>
 Matrix<const P> take_block(int64_t rows, int64_t terms, Matrix<const P> a, Word<P>* room) {
-  if constexpr (TERMS<P> == 1) {
+  if constexpr (NUMBERS<P> == 1) {
     if (a.row != 1 || a.column == 1) return a;
     for (int64_t k = 0; k < terms; ++k) std::memcpy(room + k * rows, a.at(0, k), rows * sizeof(P));
     return {room, 1, rows};
+  } else if constexpr (TERMS<P> == 1) {
+    const P* numbers = reinterpret_cast<const P*>(room);
+    if (a.row == 1) {
+      for (int64_t k = 0; k < terms; ++k) widen_all(a.at(0, k), 1, rows, room + k * rows);
+      return {numbers, NUMBERS<P>, NUMBERS<P> * rows};
+    }
+    for (int64_t i = 0; i < rows; ++i) widen_all(a.at(i, 0), a.column, terms, room + i * terms);
+    return {numbers, NUMBERS<P> * terms, NUMBERS<P>};
   }
-#ifdef MULTIPLIES_BFLOAT16
+#ifdef MULTIPLIES_PAIRS
   else {
     if (a.column == 1 && terms % 2 == 0) return {a.numbers, a.row, 2};
     const int64_t stride = (rows + 15) / 16 * 16;
     for (int64_t k = 0; k < terms; k += 2, room += stride) {
-      const BFloat16 *first = a.at(0, k), *second = k + 1 < terms ? a.at(0, k + 1) : nullptr;
+      const bfloat16 *first = a.at(0, k), *second = k + 1 < terms ? a.at(0, k + 1) : nullptr;
       if (a.row == 1) {
         pair_rows(first, second, rows, room);
       } else {
         for (int64_t i = 0; i < rows; ++i) {
-          const BFloat16 pair[2]{first[i * a.row], second ? second[i * a.row] : BFloat16(0)};
+          const bfloat16 pair[2]{first[i * a.row], second ? second[i * a.row] : bfloat16{0}};
           std::memcpy(room + i, pair, sizeof(pair));
         }
       }
@@ -334,14 +344,15 @@ Panel<P> take_rows(int64_t terms, int64_t N, Matrix<const P> b, Word<P>* room) {
     return {room, whole, filled_up};
   }
   if constexpr (TERMS<P> == 1) {
-    if (cut)
-      for (int64_t k = 0; k < words; ++k) Words<P>::loadu(b.at(k, whole), cut).store(filled_up + k * W);
-    return {b.numbers, b.row, filled_up};
+    for (int64_t k = 0; k < terms && cut; ++k) load(b.at(k, whole), cut).store(filled_up + k * W);
+    if constexpr (NUMBERS<P> == 1) return {b.numbers, b.row, filled_up};
+    for (int64_t k = 0; k < terms; ++k) widen_all(b.at(k, 0), 1, whole, room + k * whole);
+    return {room, whole, filled_up};
   }
-#ifdef MULTIPLIES_BFLOAT16
+#ifdef MULTIPLIES_PAIRS
   else {
     for (int64_t k = 0; k < words; ++k) {
-      const BFloat16 *first = b.at(2 * k, 0), *second = 2 * k + 1 < terms ? b.at(2 * k + 1, 0) : nullptr;
+      const bfloat16 *first = b.at(2 * k, 0), *second = 2 * k + 1 < terms ? b.at(2 * k + 1, 0) : nullptr;
       pair_rows(first, second, whole, room + k * whole);
       pair_rows(first + whole, second ? second + whole : nullptr, cut, filled_up + k * W);
     }
@@ -380,7 +391,7 @@ void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const P*
                       int64_t a_column, const P* b, int64_t b_member, int64_t b_row, int64_t b_column, P* c,
                       int64_t c_member, int64_t c_row) {
   using S = Word<P>;
-  constexpr bool IS_SHORT = TERMS<P> > 1;
+  constexpr bool IS_SHORT = NUMBERS<P> > 1;
   const int64_t sharing = b_member == 0 ? members : 1;  // members that have one B
   const int64_t longest = LONGEST * TERMS<P>, words = std::min(K, longest);
   S* for_rows = room_for<S, 0>(words * (N + Words<P>::size()));
@@ -404,6 +415,6 @@ void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const P*
 
 EXPORT_AS(multiply_f32, multiply_members<float>)
 EXPORT_AS(multiply_f64, multiply_members<double>)
-#ifdef MULTIPLIES_BFLOAT16
-EXPORT_AS(multiply_bf16, multiply_members<BFloat16>)
+#ifndef LEAVES_BFLOAT16
+EXPORT_AS(multiply_bf16, multiply_members<bfloat16>)
 #endif
