@@ -1,13 +1,13 @@
 """This project beside what people run today, on this machine, in one run: `make bench` or `python -m benchmarks`.
 
-Writes one table as JSON and Markdown into benchmarks/results/; docs/speed.md says how to read it.
+Writes tables as JSON and Markdown into benchmarks/results/, row by row; docs/speed.md says how to read them.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -18,11 +18,14 @@ from benchmarks.step_speed import measure_apart
 from benchmarks.study_overhead import measure_overhead
 from benchmarks.throughput import list_contenders, time_contender
 from study.one_line_errors import OneLineParser
+from study.trial_config import PRECISIONS
 
 RESULTS = Path(__file__).parent / "results"
-CPU_PACKS: tuple[int, ...] = (1, 4, 16, 32, 64)
+CPU_PACKS: tuple[int, ...] = (1, 4, 16, 64)
 GPU_PACKS: tuple[int, ...] = (1, 16, 64, 256)
 DEPTHS = (10, 25, 50, 100, 200, 400)
+
+Row: TypeAlias = dict[str, Any]
 
 
 def main() -> None:
@@ -31,20 +34,22 @@ def main() -> None:
     parser.add_argument("--data", default=_default_data(), help="as for `python -m study run` (default: %(default)s)")
     parser.add_argument("--epochs", type=_count, default=2, help="of every contender (default: %(default)s)")
     parser.add_argument(
-        "--packs", type=_counts, help="sizes of ours, as in 1,4,16 (default: 1,4,16,32,64; on a GPU 1,16,64,256)"
+        "--packs", type=_counts, help="sizes of ours, as in 1,4,16 (default: 1,4,16,64; on a GPU 1,16,64,256)"
     )
     parser.add_argument("--parts", default="steps,throughput,overhead", help="default: %(default)s")
+    parser.add_argument("--precisions", type=_precisions, default=PRECISIONS, help="one of them, or both: fp32,bf16")
     parser.add_argument("--quick", action="store_true", help="few contenders, one epoch: to see that it runs")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     packs = options.packs or ((1, 4) if options.quick else GPU_PACKS if device == "cuda" else CPU_PACKS)
     epochs, depths = (1, (10,)) if options.quick else (options.epochs, DEPTHS)
-    parts: dict[str, Callable[[], Any]] = {
-        "steps": lambda: _measure_steps(packs, depths, device, options.data),
-        "throughput": lambda: [
-            _tell(time_contender(contender, epochs, options.data)) for contender in list_contenders(device, packs)
-        ],
-        "overhead": lambda: [_tell(row) for row in measure_overhead(10 if options.quick else 300, 1.0)],
+    parts: dict[str, Callable[[], Iterator[Row]]] = {
+        "steps": lambda: _measure_steps(packs, depths, options.precisions, device, options.data),
+        "throughput": lambda: (
+            time_contender(contender, epochs, options.data)
+            for contender in list_contenders(device, packs, options.precisions)
+        ),
+        "overhead": lambda: measure_overhead(10 if options.quick else 300, 1.0),
     }
     chosen = options.parts.split(",")
     for name in chosen:
@@ -54,12 +59,15 @@ def main() -> None:
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
     results = _read_earlier_parts(path, options.data) | {"machine": machine, "data": options.data}
+    RESULTS.mkdir(exist_ok=True)
     for name in chosen:
         print(f"{name} …", flush=True)
-        results[name] = parts[name]()
-    RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
-    write_page(results, path.with_suffix(".md"))
+        results[name] = rows = []
+        for row in parts[name]():
+            _tell(row)
+            rows.append(row)
+            path.write_text(json.dumps(results, indent=2) + "\n")
+            write_page(results, path.with_suffix(".md"))
     print(f"Recorded in {path} and {path.with_suffix('.md').name}")
 
 
@@ -73,6 +81,13 @@ def _counts(value: str) -> tuple[int, ...]:
     return tuple(map(_count, value.split(",")))
 
 
+def _precisions(value: str) -> tuple[str, ...]:
+    chosen = tuple(value.split(","))
+    if not set(chosen) <= set(PRECISIONS):
+        raise argparse.ArgumentTypeError(f"{value!r} does not exist; choose from {', '.join(PRECISIONS)}")
+    return chosen
+
+
 def _read_earlier_parts(path: Path, data: str) -> dict[str, Any]:
     """Return what was measured on the same day and data, so that parts can be measured one by one."""
     earlier = json.loads(path.read_text()) if path.exists() else {}
@@ -83,21 +98,21 @@ def _default_data() -> str:
     return "images:data/cifar10" if Path("data/cifar10/train").is_dir() else "synthetic:50000"
 
 
-def _measure_steps(packs: tuple[int, ...], depths: tuple[int, ...], device: str, data: str) -> list[dict[str, Any]]:
+def _measure_steps(
+    packs: tuple[int, ...], depths: tuple[int, ...], precisions: tuple[str, ...], device: str, data: str
+) -> Iterator[Row]:
     """Measure steps by pack size at depth 50, and by depth in the packs that are usual."""
     usual = 64 if device == "cuda" else min(16, packs[-1])
     shapes = [(50, pack) for pack in packs] + [(depth, usual) for depth in depths if depth != 50]
     if device == "cpu" and 64 in packs:
         shapes.append((200, 64))
-    return [
-        _tell(measure_apart(depth, pack, precision, device, data))
-        for precision in ("fp32", "bf16")
-        for depth, pack in shapes
-    ]
+    for precision in precisions:
+        for depth, pack in shapes:
+            yield measure_apart(depth, pack, precision, device, data)
 
 
-def _tell(row: dict[str, Any]) -> dict[str, Any]:
-    """Print a row; returns it."""
+def _tell(row: Row) -> None:
+    """Print a row."""
     print(
         "  "
         + ", ".join(
@@ -105,7 +120,6 @@ def _tell(row: dict[str, Any]) -> dict[str, Any]:
         ),
         flush=True,
     )
-    return row
 
 
 if __name__ == "__main__":

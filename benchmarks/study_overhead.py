@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ def short():
 '''
 
 
-def measure_overhead(trials: int, seconds_each: float) -> list[dict[str, Any]]:
-    """Run a study of short trials, in packs of the default size and of one; return how much longer each took."""
-    return [_measure_in_packs(trials, seconds_each, pack) for pack in (CPU_PACK, 1)]
+def measure_overhead(trials: int, seconds_each: float) -> Iterator[dict[str, Any]]:
+    """Run a study of short trials, in packs of the default size and of one; yield how much longer each took."""
+    for pack in (CPU_PACK, 1):
+        yield _measure_in_packs(trials, seconds_each, pack)
 
 
 def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, Any]:

@@ -21,14 +21,14 @@ class Contender:
     processes: int
 
 
-def list_contenders(device: str, pack_sizes: tuple[int, ...]) -> list[Contender]:
-    """Return the rows of the table; `pack_sizes` are those of ours."""
+def list_contenders(device: str, pack_sizes: tuple[int, ...], precisions: tuple[str, ...]) -> list[Contender]:
+    """Return the rows of the table; `pack_sizes` are those of ours, and the tutorial's loop is always one of fp32."""
     processes = 1 if device == "cuda" else os.cpu_count() or 1
     found = []
-    for precision in ("fp32", "bf16"):
+    if device == "cpu":
+        found.append(Contender("(a) tutorial loop, fp32", ("tutorial", "--precision", "fp32"), 1, processes))
+    for precision in precisions:
         common = ("--precision", precision, "--device", device)
-        if device == "cpu" and precision == "fp32":
-            found.append(Contender("(a) tutorial loop, fp32", ("tutorial", *common), 1, processes))
         found.append(Contender(f"(b) in memory, {precision}", ("in-memory", *common), 2, processes))
         if device == "cuda":
             found.append(Contender(f"(d) in memory, CUDA graph, {precision}", ("graphed", *common), 2, processes))

@@ -35,6 +35,15 @@ def test_plain_training_learns(make_trial, small_dataset):
     assert train_error < 0.3
 
 
+CONTENDERS = {
+    "(a) tutorial loop, fp32": 10,
+    "(b) in memory, fp32": 20,
+    "(c) ours, E = 4, fp32": 50,
+    "(b) in memory, bf16": 25,
+    "(c) ours, E = 4, bf16": 80,
+}
+
+
 def test_the_page_sets_contenders_side_by_side(tmp_path):
     rows = [
         {
@@ -45,7 +54,7 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
             "start_up_seconds": 1,
             "trials_per_hour": rate,
         }
-        for label, rate in (("(a) tutorial loop, fp32", 10), ("(b) in memory, fp32", 20), ("(c) ours", 50))
+        for label, rate in CONTENDERS.items()
     ]
     overhead = {
         "trials": 300,
@@ -59,7 +68,8 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
     results = {"machine": {"date": "2000-01-01"}, "data": "some", "throughput": rows, "overhead": [overhead]}
     write_page(results, tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
-    assert "| (c) ours | 2 | 1 | 72.0 | 1.0 | 50 | 5.00 | 2.50 |" in page
+    assert "| (c) ours, E = 4, fp32 | 2 | 1 | 72.0 | 1.0 | 50 | 5.00 | 2.50 |" in page
+    assert "| (c) ours, E = 4, bf16 | 2 | 1 | 45.0 | 1.0 | 80 | 8.00 | 3.20 |" in page
     assert "| 300 | 4 | 1.00 | 165.0 | 149.0 and 151.0 | +10.0% |" in page
 
 
@@ -69,6 +79,25 @@ def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
     assert (tmp_path / "page.md").read_text() == results.with_suffix(".md").read_text()
 
 
+def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypatch):
+    def measure(depth, pack, precision, *_):
+        if (precision, pack) == ("bf16", 16):
+            raise KeyboardInterrupt
+        names = ("milliseconds", "gflop_per_second", "peak_gflop_per_second", "first_step_seconds", "peak_gigabytes")
+        return {"depth": depth, "pack": pack, "precision": precision, **dict.fromkeys(names, 1.0)}
+
+    monkeypatch.setattr(__main__, "measure_apart", measure)
+    monkeypatch.setattr(__main__, "RESULTS", tmp_path)
+    monkeypatch.setattr(__main__, "DEPTHS", (50,))
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:100", "--parts", "steps", "--packs", "4,16"])
+    with pytest.raises(KeyboardInterrupt):
+        __main__.main()
+    (file,) = tmp_path.glob("speed_*.json")
+    rows = json.loads(file.read_text())["steps"]
+    assert [(row["precision"], row["pack"]) for row in rows] == [("fp32", 4), ("fp32", 16), ("bf16", 4)]
+    assert file.with_suffix(".md").read_text().count("| fp32 | 50 |") == 2
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
@@ -76,6 +105,11 @@ def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
         (__main__, ("--data", "images:nowhere"), "data: folder nowhere does not exist"),
         (__main__, ("--parts", "steps,speed"), "argument --parts: 'speed' does not exist; choose from steps"),
         (__main__, ("--packs", "1,x"), "argument --packs: 'x' is out of range; give a whole number of at least 1"),
+        (
+            __main__,
+            ("--precisions", "fp32,fp16"),
+            "argument --precisions: 'fp32,fp16' does not exist; choose from fp32, bf16",
+        ),
         (__main__, ("--epochs", "0"), "argument --epochs: '0' is out of range"),
         (__main__, ("--quik",), "unrecognized arguments: --quik; did you mean --quick?"),
         (agreement, ("--data", "wrong"), "data: 'wrong' is unknown"),
