@@ -1,6 +1,7 @@
 """This project beside what people run today, on this machine, in one run: `make bench` or `python -m benchmarks`.
 
-Writes tables as JSON and Markdown into benchmarks/results/, row by row; docs/speed.md says how to read them.
+Writes tables as JSON and Markdown into benchmarks/results/: rows of a part that is not finished into files of their
+own, and the part, when it is, in place of what it was earlier that day. docs/speed.md says how to read them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import torch
 from benchmarks.images import load_or_exit
 from benchmarks.machine import describe_machine
 from benchmarks.markdown import write_page
+from benchmarks.probe_cost import measure_probes
 from benchmarks.step_speed import measure_apart
 from benchmarks.study_overhead import measure_overhead
 from benchmarks.throughput import list_contenders, time_contender
@@ -23,6 +25,7 @@ from study.trial_config import PRECISIONS
 RESULTS = Path(__file__).parent / "results"
 CPU_PACKS: tuple[int, ...] = (1, 4, 16, 64)
 GPU_PACKS: tuple[int, ...] = (1, 16, 64, 256)
+USUAL_PACK = {"cpu": 16, "cuda": 64}
 DEPTHS = (10, 25, 50, 100, 200, 400)
 
 Row: TypeAlias = dict[str, Any]
@@ -36,8 +39,13 @@ def main() -> None:
     parser.add_argument(
         "--packs", type=_counts, help="sizes of ours, as in 1,4,16 (default: 1,4,16,64; on a GPU 1,16,64,256)"
     )
-    parser.add_argument("--parts", default="steps,throughput,overhead", help="default: %(default)s")
-    parser.add_argument("--precisions", type=_precisions, default=PRECISIONS, help="one of them, or both: fp32,bf16")
+    parser.add_argument("--parts", default="steps,probes,throughput,overhead", help="default: %(default)s")
+    parser.add_argument(
+        "--precisions",
+        type=_precisions,
+        default=PRECISIONS,
+        help="fp32, bf16 or (default) fp32,bf16; (a) is always fp32",
+    )
     parser.add_argument("--quick", action="store_true", help="few contenders, one epoch: to see that it runs")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,6 +53,9 @@ def main() -> None:
     epochs, depths = (1, (10,)) if options.quick else (options.epochs, DEPTHS)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "steps": lambda: _measure_steps(packs, depths, options.precisions, device, options.data),
+        "probes": lambda: measure_probes(
+            options.data, device, epochs, packs[-1] if options.quick else USUAL_PACK[device]
+        ),
         "throughput": lambda: (
             time_contender(contender, epochs, options.data)
             for contender in list_contenders(device, packs, options.precisions)
@@ -58,6 +69,7 @@ def main() -> None:
     load_or_exit(options.data)
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
+    unfinished = path.with_stem(f"{path.stem}_unfinished")
     results = _read_earlier_parts(path, options.data) | {"machine": machine, "data": options.data}
     RESULTS.mkdir(exist_ok=True)
     for name in chosen:
@@ -66,8 +78,10 @@ def main() -> None:
         for row in parts[name]():
             _tell(row)
             rows.append(row)
-            path.write_text(json.dumps(results, indent=2) + "\n")
-            write_page(results, path.with_suffix(".md"))
+            _write(results, unfinished)
+        _write(results, path)
+        unfinished.unlink()
+        unfinished.with_suffix(".md").unlink()
     print(f"Recorded in {path} and {path.with_suffix('.md').name}")
 
 
@@ -82,7 +96,7 @@ def _counts(value: str) -> tuple[int, ...]:
 
 
 def _precisions(value: str) -> tuple[str, ...]:
-    chosen = tuple(value.split(","))
+    chosen = tuple(dict.fromkeys(value.split(",")))
     if not set(chosen) <= set(PRECISIONS):
         raise argparse.ArgumentTypeError(f"{value!r} does not exist; choose from {', '.join(PRECISIONS)}")
     return chosen
@@ -94,6 +108,11 @@ def _read_earlier_parts(path: Path, data: str) -> dict[str, Any]:
     return earlier if earlier.get("data") == data else {}
 
 
+def _write(results: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_page(results, path.with_suffix(".md"))
+
+
 def _default_data() -> str:
     return "images:data/cifar10" if Path("data/cifar10/train").is_dir() else "synthetic:50000"
 
@@ -102,7 +121,7 @@ def _measure_steps(
     packs: tuple[int, ...], depths: tuple[int, ...], precisions: tuple[str, ...], device: str, data: str
 ) -> Iterator[Row]:
     """Measure steps by pack size at depth 50, and by depth in the packs that are usual."""
-    usual = 64 if device == "cuda" else min(16, packs[-1])
+    usual = min(USUAL_PACK[device], packs[-1])
     shapes = [(50, pack) for pack in packs] + [(depth, usual) for depth in depths if depth != 50]
     if device == "cpu" and 64 in packs:
         shapes.append((200, 64))

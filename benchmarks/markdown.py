@@ -13,6 +13,8 @@ def write_page(results: dict[str, Any], path: Path) -> None:
         lines += _throughput_table(results["throughput"])
     if "steps" in results:
         lines += _step_table(results["steps"])
+    if "probes" in results:
+        lines += _probe_table(results["probes"])
     if "overhead" in results:
         lines += _overhead_lines(results["overhead"])
     path.write_text("\n".join(lines).rstrip() + "\n")
@@ -54,13 +56,29 @@ def _step_table(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
+def _probe_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["## What GSC probes cost", "", "Per trial; 128 images and 4 sign vectors a probe.", ""]
+    lines += ["| network | depth | epochs | E | probes | ms each | probes, s | all else, s | ratio |", "|---" * 9 + "|"]
+    for row in rows:
+        lines.append(
+            f"| {row['network']} | {row['depth']} | {row['epochs']} | {row['pack']} | {row['probes']} | "
+            f"{row['milliseconds_per_probe']:.0f} | {row['probe_seconds']:.2f} | {row['training_seconds']:.1f} | "
+            f"{row['ratio']:.1%} |"
+        )
+    return [*lines, ""]
+
+
 def _overhead_lines(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["## What Ray, MLflow and the records add", ""]
-    lines += ["| trials | E | seconds each, bare | whole study, s | bare, s | added |", "|---" * 6 + "|"]
+    lines += ["| trials | E | seconds each, bare | bare, s | whole study, s | added | without MLflow, s | added |"]
+    lines += ["|---" * 8 + "|"]
     for row in rows:
         bare = " and ".join(f"{seconds:.1f}" for seconds in row.get("bare_seconds_twice", [row["bare_seconds"]]))
-        lines.append(
-            f"| {row['trials']} | {row['pack']} | {row['bare_seconds_per_trial']:.2f} | {row['study_seconds']:.1f} | "
-            f"{bare} | {row['overhead']:+.1%} |"
+        without = row.get("study_seconds_without_mlflow")  # not measured in earlier results
+        cells = (
+            *(row["trials"], row["pack"], f"{row['bare_seconds_per_trial']:.2f}", bare),
+            *(f"{row['study_seconds']:.1f}", f"{row['overhead']:+.1%}"),
+            *((f"{without:.1f}", f"{without / row['bare_seconds'] - 1:+.1%}") if without else ("", "")),
         )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return [*lines, ""]

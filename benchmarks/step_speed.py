@@ -20,7 +20,7 @@ from study.device_split import make_device_split
 from study.kernels import make_block_kernels
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
-from study.processor import prepare_processor
+from study.processor import multiplies_with_onednn, prepare_processor
 from study.training_step import TrainingStep
 from study.trial_config import TrialConfig
 from study.work import weight_count
@@ -60,8 +60,9 @@ def measure_steps(trial: TrialConfig, pack: int, data: str, device: str, steps: 
 
 
 def measure_peak(precision: str, device: str) -> float:
-    """Return the best rate of a large square product, GFLOP/s."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    """Return the best rate of a large square product, GFLOP/s: in fp32 where the processor has none in bfloat16."""
+    has_bf16 = device == "cuda" or multiplies_with_onednn(torch.bfloat16)
+    dtype = torch.bfloat16 if precision == "bf16" and has_bf16 else torch.float32
     best = 0.0
     for size in (512, 1024, 2048) if device == "cpu" else (4096, 8192):
         a, b = torch.randn(2, size, size, device=device).to(dtype)

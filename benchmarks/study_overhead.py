@@ -1,8 +1,9 @@
 """What Ray, MLflow and the records add to training: a whole study beside the same packs trained bare.
 
-The ideal is the time that the same packs take, split evenly over processes without Ray, records and MLflow, once these
-have started. Measured twice: with packs as the study makes them, and with a pack, and so a Ray trial, for each trial,
-which is the dearest case.
+The same study without MLflow, which its records can be sent to later, tells what MLflow adds of it. The ideal is the
+time that the same packs take, split evenly over processes without Ray, records and MLflow, once these have started.
+Measured twice: with packs as the study makes them, and with a pack, and so a Ray trial, for each trial, which is the
+dearest case.
 """
 
 import itertools
@@ -40,11 +41,10 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
         space = Path(folder) / "space.py"
         space.write_text(SPACE.format(train_size=train_size, trials=trials))
         command = [sys.executable, "-m", "study", "run", f"{space}:short", "--data", DATA]
-        command += ["--max-pack", str(pack), "--device", "cpu", "--storage", str(Path(folder) / "studies")]
+        command += ["--max-pack", str(pack), "--device", "cpu"]
         bare = [_seconds_bare(trials, train_size, pack)]
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - started
+        seconds = _seconds_of([*command, "--storage", str(Path(folder) / "sending")])
+        without_mlflow = _seconds_of([*command, "--storage", str(Path(folder) / "later"), "--send-later"])
         bare.append(_seconds_bare(trials, train_size, pack))  # before and after: a shared machine's speed drifts
     cores, ideal = os.cpu_count() or 1, sum(bare) / len(bare)
     return {
@@ -52,11 +52,18 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
         "pack": pack,
         "train_size": train_size,
         "study_seconds": seconds,
+        "study_seconds_without_mlflow": without_mlflow,
         "bare_seconds": ideal,
         "bare_seconds_twice": bare,
         "bare_seconds_per_trial": ideal * cores / trials,
         "overhead": seconds / ideal - 1,
     }
+
+
+def _seconds_of(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 BARE = f"""

@@ -6,13 +6,13 @@ Legend: E members.
     x w  [E, B, d]
 
 Which kernel makes a product, and so its last bits, must not depend on the pack. That of `native_products.cpp` cannot:
-on the CPU it makes products in fp32, float64 and, on most processors, bfloat16; it has no derivative, and writes into a
-tensor that it is given. oneDNN gives a member the same bits wherever it lies, but torch passes it only products of more
-than ONEDNN_LEAST multiplications, counted over the whole pack; and how it cuts up a long sum may depend on the batch
-(seen from 512 terms on, with 16-bit matrix units). The default library looks at where operands begin in memory, in
-steps of 64 bytes. So members are multiplied as one batch where neither can tell them apart, and elsewhere one by one,
-each copied to a place of its own. In bfloat16 it takes some twenty times as long as in fp32 (Zen 3), so the operands
-are widened for it.
+on the CPU it makes products in fp32, float64 and, unless oneDNN is faster, bfloat16; it has no derivative, and writes
+into a tensor that it is given. oneDNN gives a member the same bits wherever it lies, but torch passes it only products
+of more than ONEDNN_LEAST multiplications, counted over the whole pack; and how it cuts up a long sum may depend on the
+batch (seen from 512 terms on, with 16-bit matrix units). The default library looks at where operands begin in memory,
+in steps of 64 bytes. So members are multiplied as one batch where neither can tell them apart, and elsewhere one by
+one, each copied to a place of its own. The default library takes some twenty times as long for bfloat16 as for fp32
+(Zen 3), so it gets operands that are widened.
 """
 
 import math

@@ -79,7 +79,10 @@ def step_of_sgd(p: T, g: T, b: T, rate: T, weight_decay: T, momentum: T, root_co
 
 
 def multiply(x: T, w: T, out: T) -> None:
-    """Write x w [E, B, d] → out; x [E, B, n] and w [E, n, d] may be transposed views, out may not."""
+    """Write x w [E, B, d] → out; x [E, B, n] and w [E, n, d] may be transposed views, out may not; n is at least 1."""
+    assert x.dtype == w.dtype == out.dtype
+    assert x.shape[2] > 0
+    assert 1 in w.stride()[1:]
     assert out.stride(2) == 1 or out.shape[2] == 1
     sizes, types = (*out.shape, x.shape[2]), (out.dtype,)
     call("multiply", types, *sizes, x, *x.stride(), w, *w.stride(), out, *out.stride()[:2])

@@ -24,8 +24,8 @@
 #include "native_exports.h"
 #include "native_numbers.h"
 
-// Units for whole 16-bit matrices, and those of other makers, are faster still, and oneDNN's.
-#if defined(__AMX_BF16__) || defined(__AMXBF16__) || defined(__ARM_FEATURE_BF16)
+// Units for whole 16-bit matrices, and Arm's, are faster still, and oneDNN's, which torch lacks on Apple's.
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) || (defined(__ARM_FEATURE_BF16) && !defined(__APPLE__))
 #define LEAVES_BFLOAT16
 #elif defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__)
 #define MULTIPLIES_PAIRS
@@ -168,7 +168,7 @@ void multiply_tile(int64_t words, Matrix<const P> a, Panel<P> b, Target<P> c, in
     for (int j = 0; j < T; j += NUMBERS<P>)
       __builtin_prefetch(c.c + i * c.c_row + j * W, 1);  // else the last stores wait for memory
   const P* ahead = a.at(R, 0);  // the next tile's numbers, where they lie behind this tile's
-  const int64_t ahead_step = a.column == TERMS<P> ? 64 / sizeof(P) : 0;
+  const int64_t ahead_step = a.column == NUMBERS<P> ? 64 / sizeof(P) : 0;
   for (int64_t k = 0; k < words; ++k) {
     __builtin_prefetch(ahead + k * ahead_step);
     V row[WHOLE ? WHOLE : 1];

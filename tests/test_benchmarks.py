@@ -6,11 +6,12 @@ import sys
 import pytest
 import torch
 
-from benchmarks import __main__, agreement, probe_cost
+from benchmarks import __main__, agreement
 from benchmarks.__main__ import RESULTS
 from benchmarks.contenders import train_in_memory
 from benchmarks.markdown import write_page
 from benchmarks.plain_network import PlainNetwork
+from benchmarks.probe_cost import measure_probes
 from study.network import PackedNetwork
 
 
@@ -60,6 +61,7 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
         "trials": 300,
         "pack": 4,
         "study_seconds": 165.0,
+        "study_seconds_without_mlflow": 160.5,
         "bare_seconds": 150.0,
         "bare_seconds_twice": [149.0, 151.0],
         "bare_seconds_per_trial": 1.0,
@@ -70,7 +72,7 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
     page = (tmp_path / "page.md").read_text()
     assert "| (c) ours, E = 4, fp32 | 2 | 1 | 72.0 | 1.0 | 50 | 5.00 | 2.50 |" in page
     assert "| (c) ours, E = 4, bf16 | 2 | 1 | 45.0 | 1.0 | 80 | 8.00 | 3.20 |" in page
-    assert "| 300 | 4 | 1.00 | 165.0 | 149.0 and 151.0 | +10.0% |" in page
+    assert "| 300 | 4 | 1.00 | 149.0 and 151.0 | 165.0 | +10.0% | 160.5 | +7.0% |" in page
 
 
 @pytest.mark.parametrize("results", sorted(RESULTS.glob("speed_*.json")), ids=lambda path: path.stem)
@@ -79,9 +81,23 @@ def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
     assert (tmp_path / "page.md").read_text() == results.with_suffix(".md").read_text()
 
 
+def test_the_time_of_probes_is_parted_from_all_else(monkeypatch):
+    monkeypatch.setattr("benchmarks.probe_cost.DEPTH", 2)
+    monkeypatch.setattr("benchmarks.probe_cost.prepare_processor", lambda: None)
+    rows = list(measure_probes("synthetic:256", "cpu", epochs=1, members=2))
+    assert [row["network"] for row in rows] == ["relu-batch", "tanh-layer", "selu-none"]
+    for row in rows:
+        assert row["probes"] >= 2  # before training and after its epoch
+        assert row["probe_seconds"] == pytest.approx(row["probes"] * row["milliseconds_per_probe"] / 1e3)
+        assert row["ratio"] == pytest.approx(row["probe_seconds"] / row["training_seconds"])
+        assert 0 < row["ratio"] < 100
+
+
 def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypatch):
+    given_up = False
+
     def measure(depth, pack, precision, *_):
-        if (precision, pack) == ("bf16", 16):
+        if given_up and (precision, pack) == ("bf16", 16):
             raise KeyboardInterrupt
         names = ("milliseconds", "gflop_per_second", "peak_gflop_per_second", "first_step_seconds", "peak_gigabytes")
         return {"depth": depth, "pack": pack, "precision": precision, **dict.fromkeys(names, 1.0)}
@@ -90,9 +106,15 @@ def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypat
     monkeypatch.setattr(__main__, "RESULTS", tmp_path)
     monkeypatch.setattr(__main__, "DEPTHS", (50,))
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:100", "--parts", "steps", "--packs", "4,16"])
+    __main__.main()
+    (whole,) = tmp_path.glob("*.json")
+    measured = whole.read_text()
+    assert len(json.loads(measured)["steps"]) == 4
+    given_up = True
     with pytest.raises(KeyboardInterrupt):
         __main__.main()
-    (file,) = tmp_path.glob("speed_*.json")
+    assert whole.read_text() == measured
+    file = whole.with_stem(f"{whole.stem}_unfinished")
     rows = json.loads(file.read_text())["steps"]
     assert [(row["precision"], row["pack"]) for row in rows] == [("fp32", 4), ("fp32", 16), ("bf16", 4)]
     assert file.with_suffix(".md").read_text().count("| fp32 | 50 |") == 2
@@ -113,7 +135,6 @@ def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypat
         (__main__, ("--epochs", "0"), "argument --epochs: '0' is out of range"),
         (__main__, ("--quik",), "unrecognized arguments: --quik; did you mean --quick?"),
         (agreement, ("--data", "wrong"), "data: 'wrong' is unknown"),
-        (probe_cost, ("--data", "wrong"), "data: 'wrong' is unknown"),
     ],
 )
 def test_what_is_wrong_with_a_benchmark_is_one_line_before_anything_is_measured(
