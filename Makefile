@@ -27,8 +27,8 @@ gsc-atlas: $(READY)  ## measure explosion rates of every activation and normaliz
 bench: $(READY)  ## speed beside what people run today, on this machine (one to two hours on two cores); docs/speed.md
 	$(RUN) benchmarks
 
-test: $(READY)  ## the whole suite
-	$(RUN) pytest -m "not slow"
+test: $(READY)  ## the whole suite, two files at a time
+	$(RUN) pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## what takes longer than the suite may
 	$(RUN) pytest -m slow --ignore tests/faults

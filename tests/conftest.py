@@ -16,6 +16,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    # The file that takes longest comes first, so that the last process to end has begun with it.
+    items.sort(key=lambda item: item.path.name != "test_study_end_to_end.py")
 
 
 @pytest.fixture(autouse=True, scope="session")
