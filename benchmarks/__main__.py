@@ -20,12 +20,13 @@ from benchmarks.step_speed import measure_apart
 from benchmarks.study_overhead import measure_overhead
 from benchmarks.throughput import list_contenders, time_contender
 from study.one_line_errors import OneLineParser
+from study.packing import CPU_PACK
 from study.trial_config import PRECISIONS
 
 RESULTS = Path(__file__).parent / "results"
 CPU_PACKS: tuple[int, ...] = (1, 4, 16, 64)
 GPU_PACKS: tuple[int, ...] = (1, 16, 64, 256)
-USUAL_PACK = {"cpu": 16, "cuda": 64}
+USUAL_PACK = {"cpu": CPU_PACK, "cuda": 64}
 DEPTHS = (10, 25, 50, 100, 200, 400)
 
 Row: TypeAlias = dict[str, Any]
@@ -53,9 +54,7 @@ def main() -> None:
     epochs, depths = (1, (10,)) if options.quick else (options.epochs, DEPTHS)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "steps": lambda: _measure_steps(packs, depths, options.precisions, device, options.data),
-        "probes": lambda: measure_probes(
-            options.data, device, epochs, packs[-1] if options.quick else USUAL_PACK[device]
-        ),
+        "probes": lambda: measure_probes(options.data, device, epochs, USUAL_PACK[device]),
         "throughput": lambda: (
             time_contender(contender, epochs, options.data)
             for contender in list_contenders(device, packs, options.precisions)
@@ -121,8 +120,7 @@ def _measure_steps(
     packs: tuple[int, ...], depths: tuple[int, ...], precisions: tuple[str, ...], device: str, data: str
 ) -> Iterator[Row]:
     """Measure steps by pack size at depth 50, and by depth in the packs that are usual."""
-    usual = min(USUAL_PACK[device], packs[-1])
-    shapes = [(50, pack) for pack in packs] + [(depth, usual) for depth in depths if depth != 50]
+    shapes = [(50, pack) for pack in packs] + [(depth, USUAL_PACK[device]) for depth in depths if depth != 50]
     if device == "cpu" and 64 in packs:
         shapes.append((200, 64))
     for precision in precisions:

@@ -30,7 +30,7 @@ typedef uint32_t Bits __attribute__((vector_size(sizeof(Vectorized<float>))));
 typedef uint16_t ShortBits __attribute__((vector_size(sizeof(Vectorized<float>) / 2)));
 
 // `count` of them; a copy whose size is known makes one instruction.
-inline void copy_bits(const void* from, void* to, int64_t count) {
+inline void copy_short_bits(const void* from, void* to, int64_t count) {
   if (count == Vectorized<float>::size()) std::memcpy(to, from, sizeof(ShortBits));
   else std::memcpy(to, from, count * sizeof(bfloat16));
 }
@@ -45,7 +45,7 @@ inline Vectorized<float> load(const bfloat16* from, int64_t count) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
 #else
   ShortBits short_bits{};
-  copy_bits(from, &short_bits, count);
+  copy_short_bits(from, &short_bits, count);
   const Bits bits = __builtin_convertvector(short_bits, Bits) << 16;
   return Vectorized<float>::loadu(&bits);
 #endif
@@ -62,7 +62,7 @@ inline void store(const Vectorized<float>& numbers, bfloat16* to, int64_t count)
   std::memcpy(&bits, &numbers, sizeof(bits));
   const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
   const ShortBits short_bits = __builtin_convertvector((bits << 1) > 0xff000000 ? Bits{} + 0x7fc0 : rounded, ShortBits);
-  copy_bits(&short_bits, to, count);
+  copy_short_bits(&short_bits, to, count);
 #endif
 }
 
