@@ -3,8 +3,8 @@
 // Legend: E members; C = A B with C [M, N], A [M, K], B [K, N]; W numbers in a vector.
 // A and B may be transposed views; the numbers of a row of C lie side by side.
 //
-// Every number of C is one chain of fused multiply-adds over k = 0 … K−1, whatever M, N and E are and wherever the
-// operands lie: a member has the same bits alone and in any pack.
+// Every number of C is one chain of multiply-adds (fused, with vectors) over k = 0 … K−1, whatever M, N, E are and where
+// the operands lie: a member has the same bits alone and in any pack.
 //
 // A tile of R rows and T vectors of C stays in registers while k runs: each step loads T vectors of B and R words of A,
 // and adds R · T vectors of products. The libraries do the same, but look up their kernel at each call, which costs a
