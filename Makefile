@@ -24,7 +24,7 @@ gsc-atlas: $(READY)  ## measure explosion rates of every activation and normaliz
 	$(RUN) study atlas --output docs/gsc_atlas.csv
 	$(RUN) analysis atlas docs/gsc_atlas.csv --table docs/gsc_atlas.md --figure docs/figures/gsc_atlas.png
 
-bench: $(READY)  ## speed beside what people run today, on this machine (one to two hours on two cores); docs/speed.md
+bench: $(READY)  ## speed beside what people run today, on this machine; docs/speed.md
 	$(RUN) benchmarks
 
 test: $(READY)  ## the whole suite, two files at a time
