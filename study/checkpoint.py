@@ -3,6 +3,8 @@
 The file is one line of JSON (kind, trial, origin, epoch, SHA-256) and then tensors as `torch.save` writes them. It
 appears whole or not at all, and is read with `weights_only`, so that nothing in it is ever run. Members are bitwise
 independent of their pack, so a trial may go on in any other one.
+
+The driver asks for the epoch alone and has no torch: it is imported with the first tensor.
 """
 
 import dataclasses
@@ -13,8 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from study.study_folder import CHECKPOINT_SECONDS, write_whole
 
@@ -39,6 +39,8 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replace the file at `path`; when this returns, it is on the disk. Raises OSError when it cannot be written."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(dict(checkpoint.state), buffer)
     payload = buffer.getbuffer()
@@ -67,6 +69,8 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
 
     Raises ValueError, in one line, when it is damaged, or of another trial, training or program.
     """
+    import torch
+
     try:
         header_line, _, payload = path.read_bytes().partition(b"\n")
     except FileNotFoundError:

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 # Read by ray when it is imported or started: no usage statistics, and no memory monitor (it ends whole sweeps instead
@@ -17,14 +18,38 @@ os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers that lack Tune's environment: never used
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
-import psutil
 import ray
+import ray._private.node
 
 from study.interruption import treat_sigterm_as_ctrl_c
 
-IDLE_PROCESSES = ("autoscaler/_private/monitor.py", "ray/_private/log_monitor.py", "ray/dashboard/dashboard.py")
-"""The ends of their paths in the commands that Ray starts them with: they grow a cluster, pass on what workers print,
-and serve a dashboard, none of which a Ray of one machine does here."""
+
+class _LeanNode(ray._private.node.Node):
+    """Ray on one machine without what has nothing to do here: what grows a cluster, what passes on what workers print,
+    and a dashboard, for which Ray would wait. They take two seconds to start, and turns with the workers ever after.
+
+    Ray has no option for it. Where a Ray calls these methods otherwise, it starts all of them again.
+    """
+
+    def start_monitor(self) -> None:
+        pass
+
+    def start_log_monitor(self) -> None:
+        pass
+
+    def start_api_server(self, **_: Any) -> None:
+        self._webui_url = ""  # as for a Ray without dashboard
+
+
+@contextlib.contextmanager
+def _lean_node() -> Iterator[None]:
+    """Let `ray.init` start lean nodes meanwhile."""
+    usual = ray._private.node.Node
+    ray._private.node.Node = _LeanNode
+    try:
+        yield
+    finally:
+        ray._private.node.Node = usual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +129,7 @@ def connect(address: str | None, device: str) -> Cluster:
     else:
         options["address"] = address
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _lean_node():
             warnings.simplefilter("ignore")
             ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
@@ -113,8 +138,6 @@ def connect(address: str | None, device: str) -> Cluster:
             raise ValueError(f"ray: could not be started on this machine ({first_line})") from None
         raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
     try:
-        if address is None:
-            end_idle_processes()
         cluster = _choose_device(device, may_grow=address is not None)
         return dataclasses.replace(cluster, is_this_machine=address is None)
     except BaseException:
@@ -169,20 +192,3 @@ def disconnect() -> None:
         ray.shutdown()
     finally:
         gc.enable()
-
-
-def end_idle_processes() -> set[str]:
-    """End what has nothing to do of the Ray that this process has started; return which of IDLE_PROCESSES there were.
-
-    They would take turns with the workers, and Ray would wait for them at its end.
-    """
-    ended = set()
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            command = child.cmdline()
-            names = {name for name in IDLE_PROCESSES if any(part.endswith(name) for part in command)}
-            if names:
-                child.kill()
-                child.wait()
-                ended |= names
-    return ended

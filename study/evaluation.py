@@ -11,10 +11,7 @@ from study.kernels import BlockKernels
 from study.member_products import multiplies_natively, multiply_members
 from study.native_calls import written_down
 from study.network import PackedNetwork
-
-EVALUATION_BATCH = 480
-"""Images evaluated at once; a constant, because the batch size may change the last bits of a result. In rows of so many
-numbers every vector is full and begins where a cache line does."""
+from study.work import EVALUATION_BATCH
 
 
 @torch.no_grad()

@@ -2,41 +2,28 @@
 
 A pack that is too small leaves a device idle between calls, one that is too large runs out of memory or of caches.
 What is chosen changes no result: members are bitwise independent of their pack.
+
+The driver has no torch, which takes seconds to import: what needs it is imported where a worker asks for it.
 """
 
 import dataclasses
 import os
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from study.backpropagation import PRODUCT_DTYPES
 from study.datasets import Dataset
-from study.device_split import make_device_split
-from study.evaluation import EVALUATION_BATCH
-from study.kernels import make_block_kernels
-from study.member_products import multiplies_natively
-from study.native_library import load_library
-from study.network import PackedNetwork
-from study.optimizers import PackedOptimizer
 from study.packing import CPU_PACK, GPU_PACK, make_packs
-from study.train_loop import is_worth_compiling
-from study.training_step import TrainingStep
 from study.trial_config import TrialConfig
-from study.work import training_flops, weight_count
+from study.work import EVALUATION_BATCH, is_worth_measuring, training_flops, weight_count
 
-MEASURE_FROM_FLOPS = 2e14
-"""Work of a study from which measuring step times costs little: a quarter of an hour on two cores."""
 LARGEST_PACK = 256
-MEASURED_STEPS = 4
 ENOUGH = 1.05
 """The smallest pack is chosen whose step takes at most this many times as long, per member, as the best one's."""
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for measurements, other processes and what is not counted."""
 MOST_PACKS_PER_GPU = 8
+DEFAULT_REASON = "default of the device"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +36,12 @@ class PackChoice:
 
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: str, workers: int) -> PackChoice:
-    """Choose for trials that `workers` processes like this one share; measures when it pays."""
-    # A GPU is one worker's, or shared by packs that are small; cores share the memory of their machine.
-    memory_bytes = free_memory(device) // (1 if device == "cuda" else min(workers, os.cpu_count() or 1))
+    """Choose for trials that `workers` processes like this one share; measures when it pays. For a worker to call."""
+    memory_bytes = _memory_of_worker(device, workers)
     fitting = min(largest_pack(trial, dataset, memory_bytes, device) for trial in trials)
     if is_worth_measuring(trials):
+        from study.step_times import measure_step_seconds
+
         by_work = Counter[tuple]()
         for trial in trials:
             by_work[trial.pack_key] += int(training_flops(trial) / 1e6)
@@ -63,18 +51,32 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
         reason = "measured per trial and step: " + ", ".join(f"{size}: {s * 1e3:.3g} ms" for size, s in seconds.items())
     else:
         filling = min(fitting, GPU_PACK if device == "cuda" else CPU_PACK)
-        reason = "default of the device" if filling < fitting else f"what fits into {memory_bytes / 1e9:.3g} GB"
-    size = filling
-    while size > 1 and len(make_packs(trials, size)) < workers:
-        size //= 2
+        reason = DEFAULT_REASON if filling < fitting else f"what fits into {memory_bytes / 1e9:.3g} GB"
+    size = _shared_size(filling, trials, workers)
     largest_group = max(Counter(trial.pack_key for trial in trials).values())
     packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, filling // min(size, largest_group))) if device == "cuda" else 1
     return PackChoice(size, packs_per_gpu, reason)
 
 
-def is_worth_measuring(trials: Sequence[TrialConfig]) -> bool:
-    """Say whether a study is so long that measured step times pay."""
-    return sum(map(training_flops, trials)) >= MEASURE_FROM_FLOPS
+def choose_default_size(trials: Sequence[TrialConfig], dataset: Dataset, workers: int) -> PackChoice | None:
+    """Return what `choose_pack_size` would for this machine's CPUs, if that takes no look at how a worker trains."""
+    free = int(MEMORY_SHARE * _memory_of_worker("cpu", workers))
+    if is_worth_measuring(trials) or any(free <= CPU_PACK * most_member_bytes(trial, dataset) for trial in trials):
+        return None
+    return PackChoice(_shared_size(CPU_PACK, trials, workers), packs_per_gpu=1, reason=DEFAULT_REASON)
+
+
+def _memory_of_worker(device: str, workers: int) -> int:
+    # A GPU is one worker's, or shared by packs that are small; cores share the memory of their machine.
+    return free_memory(device) // (1 if device == "cuda" else min(workers, os.cpu_count() or 1))
+
+
+def _shared_size(filling: int, trials: Sequence[TrialConfig], workers: int) -> int:
+    """Return the size that is so much smaller than `filling` that every worker has a pack."""
+    size = filling
+    while size > 1 and len(make_packs(trials, size)) < workers:
+        size //= 2
+    return size
 
 
 def smallest_good_size(seconds: dict[int, float]) -> int:
@@ -96,17 +98,29 @@ def member_bytes(trial: TrialConfig, dataset: Dataset, device: str = "cpu") -> i
 
     States and inputs, too, where all members are trained at once; else those of one serve all.
     """
-    inputs, product_bytes = dataset.train_images.shape[1], 2 if trial.precision == "bf16" else 4
-    weights = weight_count(trial, inputs, len(dataset.classes))
-    moments = 2 if trial.optimizer == "adam" else 1
+    from study.native_library import load_library
+    from study.train_loop import is_worth_compiling
+
     compiled = is_worth_compiling(trial, trial.train_size or len(dataset.train_labels), device)
     if device == "cpu" and load_library() is None:
         compiled = False
+    return _member_bytes(trial, dataset, compiled, one_by_one=_goes_one_by_one(trial, device))
+
+
+def most_member_bytes(trial: TrialConfig, dataset: Dataset) -> int:
+    """Return what one more member adds to a pack where it is trained in the way that takes most."""
+    return _member_bytes(trial, dataset, compiled=False, one_by_one=False)
+
+
+def _member_bytes(trial: TrialConfig, dataset: Dataset, compiled: bool, one_by_one: bool) -> int:
+    inputs, product_bytes = dataset.train_images.shape[1], 2 if trial.precision == "bf16" else 4
+    weights = weight_count(trial, inputs, len(dataset.classes))
+    moments = 2 if trial.optimizer == "adam" else 1
     between = 0 if compiled else 12  # else whole tensors are made of what lies between operations
     of_weights = weights * (4 + 4 * moments + between + product_bytes * (3 if trial.precision == "bf16" else 1))
     of_weights += 8 * max(inputs, trial.width) * trial.width  # a layer's gradient in float64, when norms are taken
     evaluation = 4 * EVALUATION_BATCH * trial.width * 4
-    return of_weights + evaluation + (0 if _goes_one_by_one(trial, device) else state_bytes(trial, dataset))
+    return of_weights + evaluation + (0 if one_by_one else state_bytes(trial, dataset))
 
 
 def state_bytes(trial: TrialConfig, dataset: Dataset) -> int:
@@ -118,45 +132,19 @@ def state_bytes(trial: TrialConfig, dataset: Dataset) -> int:
 
 def _goes_one_by_one(trial: TrialConfig, device: str) -> bool:
     """Say whether one member after the other goes through the network, in the same tensors."""
+    import torch
+
+    from study.backpropagation import PRODUCT_DTYPES
+    from study.member_products import multiplies_natively
+
     return multiplies_natively(device, PRODUCT_DTYPES[trial.precision] or torch.float32)
-
-
-def measure_step_seconds(trial: TrialConfig, dataset: Dataset, device: str, largest: int) -> dict[int, float]:
-    """Time steps of packs of 1, 2, 4, … `largest`, until larger ones are no better; seconds per member, by size."""
-    train = make_device_split(dataset, "train", trial.train_size, device)
-    compiled = is_worth_compiling(trial, len(train), train.images.device.type)
-    kernels = make_block_kernels(trial.activation, trial.normalization, compiled, train.images.device.type)
-    seconds: dict[int, float] = {}
-    size = 1
-    while size <= largest:
-        members = [dataclasses.replace(trial, seed=seed) for seed in range(size)]
-        network = PackedNetwork(members, train.images.shape[1], len(dataset.classes), device=device)
-        optimizer = PackedOptimizer(members, network.stacked, MEASURED_STEPS, compiled=compiled)
-        step = TrainingStep(network, optimizer, train, kernels, trial.batch_size, trial.precision)
-        seconds[size] = _time_steps(step, len(train)) / size
-        if size >= 4 and min(seconds[size // 2], seconds[size // 4]) <= ENOUGH * seconds[size]:
-            break
-        size *= 2
-    return seconds
-
-
-def _time_steps(step: TrainingStep, image_count: int) -> float:
-    """Return the seconds of the quickest step: what else runs on the machine can only add to them."""
-    members, batch_size = step.rows.shape
-    order = torch.randint(image_count, (2 * MEASURED_STEPS, members, batch_size), device=step.rows.device)
-    times = []
-    for rows in order:
-        started = time.perf_counter()
-        step.run(rows)
-        if rows.is_cuda:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times[MEASURED_STEPS:])
 
 
 def free_memory(device: str) -> int:
     """Return the bytes that are free on a device, or on this machine within the limit of its control group."""
     if device == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info()[0]
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _read_lines(Path("/proc/meminfo")):

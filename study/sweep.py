@@ -2,12 +2,13 @@
 
 Tune schedules packs, starts them again when a worker or node is lost, and nothing else: what was measured goes to the
 records in the study's storage (which all nodes share), `pack_training` sees to faults of trials, and resuming is a new
-sweep over the packs that remain.
+sweep over the packs that remain. What takes torch is imported in the workers: the driver does without.
 """
 
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,11 +24,8 @@ from ray import tune
 from study import pack_size
 from study.cluster import Cluster
 from study.datasets import Dataset, describe_data
-from study.pack_reports import PackReports
 from study.pack_size import PackChoice
-from study.pack_training import PackNews, PackTraining
 from study.packing import CPU_PACK, GPU_PACK, Pack
-from study.processor import prepare_processor
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
 from study.trial_config import TrialConfig, one_line
 from study.trial_record import end_as_failed, has_ended, read_status
@@ -57,8 +55,10 @@ class SweepObserver(Protocol):
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:
     """Choose on a worker of the cluster, whose memory and speed decide; a default where that fails."""
-    if cluster.is_this_machine and cluster.device == "cpu" and not pack_size.is_worth_measuring(trials):
-        return pack_size.choose_pack_size(trials, dataset, cluster.device, cluster.workers)
+    if cluster.is_this_machine and cluster.device == "cpu":
+        default = pack_size.choose_default_size(trials, dataset, cluster.workers)
+        if default is not None:
+            return default
     choose = _choose_pack_size.options(num_gpus=1 if cluster.device == "cuda" else 0)
     try:
         return ray.get(choose.remote(list(trials), dataset, cluster.device, cluster.workers))
@@ -69,6 +69,8 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: C
 
 @ray.remote(num_cpus=1, max_retries=1)
 def _choose_pack_size(trials: list[TrialConfig], dataset: Dataset, device: str, workers: int) -> PackChoice:
+    from study.processor import prepare_processor
+
     prepare_processor()
     return pack_size.choose_pack_size(trials, dataset, device, workers)
 
@@ -169,7 +171,15 @@ def train_on_worker(
     checkpoint_seconds: float,
 ) -> None:
     """Train one pack in a Ray worker, recording every epoch before reporting it."""
+    from study.native_library import load_library
+    from study.pack_reports import PackReports
+    from study.pack_training import PackNews, PackTraining
+    from study.processor import prepare_processor
+
     prepare_processor()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_library()  # once per process
 
     def report(news: PackNews, **more: Any) -> None:
         tune.report(
@@ -188,6 +198,8 @@ def train_on_worker(
     training = PackTraining(pack, dataset, folder, device, reports.tell, sweep_id, checkpoint_seconds, pack_choice)
     try:
         with reports:
+            if caught:
+                reports.tell(PackNews(0.0, {}, [f"Slow: {warning.message}" for warning in caught]))
             training.run()
     except StorageError as error:
         # Another worker could not write either: the driver is told, and stops all of them.

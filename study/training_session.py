@@ -1,6 +1,5 @@
 """Trials that are not finished → packs trained on Ray, seen in the terminal, told to the sender."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from study.checkpoint import read_epoch
 from study.cluster import ClusterConnection
 from study.conclusion import Ending
 from study.datasets import Dataset
-from study.native_library import load_library
 from study.pack_size import PackChoice
 from study.packing import Pack, make_packs
 from study.progress import StudyProgress
@@ -35,8 +33,6 @@ def train_on_ray(
     """Train with a progress display, and begin to leave Ray. Raises ValueError when it cannot be joined."""
     cluster = connection.wait()
     try:
-        if cluster.is_this_machine and cluster.device == "cpu":
-            _tell_whether_kernels_are_compiled(console)
         if options.max_pack is None:
             choice = sweep.choose_pack_size(trials, dataset, cluster)
             console.print(f"Packs of at most {choice.size} ({choice.reason}).", highlight=False)
@@ -56,23 +52,18 @@ def train_on_ray(
         connection.leave()
 
 
-def _tell_whether_kernels_are_compiled(console: Console) -> None:
-    """Print, once, why training is slow here; what workers warn of is seen by nobody."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        load_library()
-    for warning in caught:
-        console.print(f"Slow: {warning.message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
 class _Observer:
     """Passes what the sweep tells on to the display and to the sender."""
 
     def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender, console: Console) -> None:
         self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
         self.progress, self.sender, self.console = progress, sender, console
+        self.noticed_before: set[str] = set()
 
     def noticed(self, notice: str) -> None:
+        if notice in self.noticed_before:  # every worker says why it is slow
+            return
+        self.noticed_before.add(notice)
         self.console.print(notice, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:

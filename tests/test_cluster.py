@@ -25,7 +25,6 @@ def fake_ray(monkeypatch):
     monkeypatch.setattr(cluster.ray, "get", lambda _: [fake.usable])
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: None))
     monkeypatch.setattr(cluster, "_torch_sees_a_gpu", task)
-    monkeypatch.setattr(cluster, "end_idle_processes", set)
     return fake
 
 
@@ -134,21 +133,3 @@ def test_no_thread_collects_rays_objects_while_it_stops(fake_ray, monkeypatch):
     cluster.disconnect()
     assert enabled == [False]
     assert gc.isenabled()
-
-
-def test_of_all_children_the_idle_ones_alone_are_ended(tmp_path):
-    children = []
-    for name in (*cluster.IDLE_PROCESSES, "other/monitor.py"):
-        script = tmp_path / name
-        script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text("import time\ntime.sleep(60)")
-        children.append(subprocess.Popen([sys.executable, "-u", script, "--gcs-address=127.0.0.1:1"]))
-    *idle, other = children
-    try:
-        assert cluster.end_idle_processes() == set(cluster.IDLE_PROCESSES)
-        assert not any(psutil.pid_exists(child.pid) for child in idle)  # not even as zombies
-        assert [child.wait() for child in idle] == [0] * len(idle)  # what Ray will find
-        assert other.poll() is None
-    finally:
-        other.kill()
-        other.wait()

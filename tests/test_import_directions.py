@@ -83,6 +83,11 @@ def test_what_checks_a_request_does_not_load_torch(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_the_driver_trains_without_torch():
+    code = "import sys, study.training_session; sys.exit(int('torch' in sys.modules) + 2 * ('ray' not in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_the_rules_can_fail(tmp_path):
     path = tmp_path / "breach.py"
     path.write_text("def f():\n    import ray.tune\n    from study import sweep\n")

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from study import pack_size
+from study import pack_size, step_times, work
 from study.pack_size import (
+    choose_default_size,
     choose_pack_size,
     largest_pack,
-    measure_step_seconds,
     member_bytes,
+    most_member_bytes,
     smallest_good_size,
     state_bytes,
 )
 from study.packing import CPU_PACK, make_packs
+from study.step_times import measure_step_seconds
 
 PLENTY = 1 << 40
 
@@ -51,11 +53,37 @@ def test_a_pack_fits_into_the_memory_that_its_worker_has(make_trial, small_datas
     assert choose_pack_size(trials + wide, small_dataset, "cpu", workers=1).size == 2
 
 
+@pytest.mark.parametrize(("count", "workers"), [(40, 2), (40, 16), (3, 4), (1, 1)])
+def test_the_driver_knows_the_default_by_itself(make_trial, small_dataset, count, workers):
+    trials = [make_trial(seed=seed) for seed in range(count)]
+    assert choose_default_size(trials, small_dataset, workers) == choose_pack_size(
+        trials, small_dataset, "cpu", workers
+    )
+
+
+def test_a_worker_is_asked_where_memory_is_scarce_or_the_study_long(make_trial, small_dataset, monkeypatch):
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(40) for depth in (3, 50)]
+    of_default = CPU_PACK * max(most_member_bytes(trial, small_dataset) for trial in trials)
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: int(of_default / pack_size.MEMORY_SHARE))
+    assert choose_default_size(trials, small_dataset, workers=1) is None
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: int(1.01 * of_default / pack_size.MEMORY_SHARE))
+    assert choose_default_size(trials, small_dataset, workers=1) is not None
+    monkeypatch.setattr(work, "MEASURE_FROM_FLOPS", 0)
+    assert choose_default_size(trials, small_dataset, workers=1) is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_no_member_takes_more_than_the_driver_reckons_with(make_trial, small_dataset, optimizer, precision):
+    trial = make_trial(depth=20, optimizer=optimizer, precision=precision)
+    assert most_member_bytes(trial, small_dataset) >= member_bytes(trial, small_dataset)
+
+
 def test_long_studies_are_measured(make_trial, small_dataset, monkeypatch):
     trials = [make_trial(seed=seed) for seed in range(64)]
-    monkeypatch.setattr(pack_size, "MEASURE_FROM_FLOPS", 0)
+    monkeypatch.setattr(work, "MEASURE_FROM_FLOPS", 0)
     monkeypatch.setattr(
-        pack_size, "measure_step_seconds", lambda *_: {1: 9e-3, 2: 6e-3, 4: 5.1e-3, 8: 5e-3, 16: 5.5e-3}
+        step_times, "measure_step_seconds", lambda *_: {1: 9e-3, 2: 6e-3, 4: 5.1e-3, 8: 5e-3, 16: 5.5e-3}
     )
     choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)
     assert (choice.size, choice.packs_per_gpu) == (4, 1)

@@ -277,8 +277,11 @@ def test_a_killed_worker_is_replaced_and_nothing_is_counted_twice(folder):
         assert sorted(point.step for point in history) == list(range(41))
 
 
-def test_a_failing_trial_is_told_and_the_others_finish(folder):
+def test_a_failing_trial_is_told_and_the_others_finish(folder, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")  # which every worker notices, and is told once
     done = study(folder, "failing", status=1)
+    assert done.stdout.count("Slow: kernels are not compiled, and a step takes") == 1
+    assert "no C++ compiler: no-such-compiler is not found" in done.stdout
     assert "2 trials: 1 ok, 0 diverged, 1 failed." in done.stdout
     assert "First failure, none-relu d3 k0 adam lr3e-4 s0:" in done.stdout
     failed = next(run_ for run_ in runs_of(folder, "failing") if run_.info.status == "FAILED")
