@@ -20,6 +20,7 @@ from study.packing import CPU_PACK
 
 DATA = "synthetic:50000"
 FIELDS = "depth=10, normalization='batch', epochs=2, train_size={train_size}, test_size=1000"
+SIZES_TRIED = 4_096, 8_192
 SPACE = f'''
 from search_spaces.axes import grid
 
@@ -94,12 +95,12 @@ print(time.perf_counter() - started)
 
 def _size_that_takes(seconds: float, pack: int) -> int:
     """Return the training images with which a bare trial takes about so long while all cores train."""
-    cores, size = os.cpu_count() or 1, 4_096
-    packs_per_core = max(4, 16 // pack)  # the first one takes longer
-    for _ in range(2):  # what does not grow with the images is less of a trial that is nearer to its final size
-        measured = _seconds_bare(cores * packs_per_core * pack, size, pack) / (packs_per_core * pack)
-        size = max(256, int(size * seconds / measured / 128) * 128)
-    return size
+    cores, packs_per_core = os.cpu_count() or 1, max(6, 24 // pack)  # the first ones take longer
+    trials = cores * packs_per_core * pack
+    small, large = SIZES_TRIED
+    of_small, of_large = (_seconds_bare(trials, size, pack) / (packs_per_core * pack) for size in SIZES_TRIED)
+    per_image = max((of_large - of_small) / (large - small), 1e-9)  # evaluation and probes do not grow with the images
+    return min(max(round((small + (seconds - of_small) / per_image) / 128) * 128, 256), 50_000)
 
 
 def _seconds_bare(trials: int, train_size: int, pack: int) -> float:

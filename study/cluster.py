@@ -45,11 +45,11 @@ class _LeanNode(ray._private.node.Node):
 def _lean_node() -> Iterator[None]:
     """Let `ray.init` start lean nodes meanwhile."""
     usual = ray._private.node.Node
-    ray._private.node.Node = _LeanNode
+    ray._private.node.Node = _LeanNode  # type: ignore[misc]
     try:
         yield
     finally:
-        ray._private.node.Node = usual
+        ray._private.node.Node = usual  # type: ignore[misc]
 
 
 @dataclasses.dataclass(frozen=True)

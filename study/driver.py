@@ -8,8 +8,10 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import importlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -75,6 +77,8 @@ def _prepare(
         folder.create()
     if _not_ended(trials, folder):
         _check_place(options)
+        if not options.dry_run:
+            _begin_to_import(options)
     if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
         with hold_file(folder.tracking_lock):
             try:
@@ -108,6 +112,13 @@ def _check_place(options: StudyOptions) -> None:
         if torch.cuda.is_available():
             return
         raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
+
+
+def _begin_to_import(options: StudyOptions) -> None:
+    """Import what training needs while the images are read, which leaves a core idle."""
+    if options.address is None:
+        keep_ray_on_loopback()
+    threading.Thread(target=importlib.import_module, args=("study.cluster",), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -174,8 +185,6 @@ def _run_locked(
 def _joining_ray(options: StudyOptions, console: Console) -> Iterator[Callable[..., Ending]]:
     """Start or join Ray while what training needs is imported; leave it at the end. Gives what trains there."""
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
-    if options.address is None:
-        keep_ray_on_loopback()
     from study.cluster import ClusterConnection
 
     with ClusterConnection(options.address, options.device) as connection:

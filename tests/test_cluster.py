@@ -2,12 +2,9 @@
 
 import gc
 import signal
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from study import cluster

@@ -64,8 +64,8 @@ def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing():
 
 
 def test_the_driver_says_so_before_it_imports_ray():
-    text = (ROOT / "study" / "driver.py").read_text().partition("def _joining_ray")[2].partition("\n\n\n")[0]
-    assert text.index("keep_ray_on_loopback()") < text.index("from study.cluster import")
+    text = (ROOT / "study" / "driver.py").read_text().partition("def _begin_to_import")[2].partition("\n\n\n")[0]
+    assert text.index("keep_ray_on_loopback()") < text.index("study.cluster")
 
 
 def test_mlflow_is_served_on_loopback():
