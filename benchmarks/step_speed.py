@@ -5,6 +5,7 @@ steps: whatever else runs on a machine can only add to them.
 """
 
 import argparse
+import dataclasses
 import json
 import resource
 import subprocess
@@ -30,7 +31,7 @@ def measure_steps(trial: TrialConfig, pack: int, data: str, device: str, steps: 
     """Time steps of a pack; the rate counts the products alone, 6 operations per weight and image."""
     train = make_device_split(load_dataset(data, Path("data")), "train", 0, device)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    trials = [TrialConfig.from_fields({**trial.__dict__, "seed": seed}) for seed in range(pack)]
+    trials = [dataclasses.replace(trial, seed=seed) for seed in range(pack)]
     network = PackedNetwork(trials, train.images.shape[1], 10, device=device)
     optimizer = PackedOptimizer(trials, network.stacked, 1000, compiled=True)
     kernels = make_block_kernels(trial.activation, trial.normalization, True, device)

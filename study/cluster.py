@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -20,8 +21,12 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray
 import ray._private.node
+import ray._private.utils
 
 from study.interruption import treat_sigterm_as_ctrl_c
+
+NODE_SECONDS = 20.0
+"""After so long, Ray is left to find out for itself whether the node comes up."""
 
 
 class _LeanNode(ray._private.node.Node):
@@ -40,16 +45,27 @@ class _LeanNode(ray._private.node.Node):
     def start_api_server(self, **_: Any) -> None:
         self._webui_url = ""  # as for a Ray without dashboard
 
+    def start_ray_processes(self) -> None:
+        """Return when the node is there: who asks Ray for it earlier waits whole seconds."""
+        super().start_ray_processes()
+        until = time.monotonic() + NODE_SECONDS
+        while time.monotonic() < until:
+            if any(node.hex() == self._node_id for node in self.get_gcs_client().get_all_node_info()):
+                return
+            time.sleep(0.02)
+
 
 @contextlib.contextmanager
 def _lean_node() -> Iterator[None]:
-    """Let `ray.init` start lean nodes meanwhile."""
-    usual = ray._private.node.Node
+    """Let `ray.init` start lean nodes meanwhile, with agents as of a Ray that is installed without its dashboard."""
+    usual_node, usual_check = ray._private.node.Node, ray._private.utils.get_dashboard_dependency_error
     ray._private.node.Node = _LeanNode  # type: ignore[misc]
+    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("not needed")
     try:
         yield
     finally:
-        ray._private.node.Node = usual  # type: ignore[misc]
+        ray._private.node.Node = usual_node  # type: ignore[misc]
+        ray._private.utils.get_dashboard_dependency_error = usual_check
 
 
 @dataclasses.dataclass(frozen=True)

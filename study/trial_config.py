@@ -5,6 +5,7 @@ axis label. It imports neither torch nor ray, so that search spaces stay plain d
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -138,7 +139,7 @@ class TrialConfig:
             raise ValueError("depth: is missing; give the number of linear layers, at least 2")
         return cls(**fields)
 
-    @property
+    @functools.cached_property  # asked for many times, in every epoch
     def trial_id(self) -> str:
         """12 hexadecimal digits hashed from every field: equal configs have equal ids, on every machine.
 
