@@ -4,7 +4,7 @@ The file is one line of JSON (kind, trial, origin, epoch, SHA-256) and then tens
 appears whole or not at all, and is read with `weights_only`, so that nothing in it is ever run. Members are bitwise
 independent of their pack, so a trial may go on in any other one.
 
-The driver asks for the epoch alone and has no torch: it is imported with the first tensor.
+The driver asks for the epoch alone and does without torch, which is imported with the first tensor.
 """
 
 import dataclasses

@@ -25,7 +25,7 @@ import ray._private.utils
 
 from study.interruption import treat_sigterm_as_ctrl_c
 
-NODE_SECONDS = 20.0
+NODE_SECONDS = 5.0
 """After so long, Ray is left to find out for itself whether the node comes up."""
 
 
@@ -33,7 +33,7 @@ class _LeanNode(ray._private.node.Node):
     """Ray on one machine without what has nothing to do here: what grows a cluster, what passes on what workers print,
     and a dashboard, for which Ray would wait. They take two seconds to start, and turns with the workers ever after.
 
-    Ray has no option for it. Where a Ray calls these methods otherwise, it starts all of them again.
+    Ray has no option for it.
     """
 
     def start_monitor(self) -> None:
@@ -49,10 +49,11 @@ class _LeanNode(ray._private.node.Node):
         """Return when the node is there: who asks Ray for it earlier waits whole seconds."""
         super().start_ray_processes()
         until = time.monotonic() + NODE_SECONDS
-        while time.monotonic() < until:
-            if any(node.hex() == self._node_id for node in self.get_gcs_client().get_all_node_info()):
-                return
-            time.sleep(0.02)
+        with contextlib.suppress(Exception):  # Ray looks for it once more, and tells what is wrong
+            while time.monotonic() < until:
+                if any(node.hex() == self._node_id for node in self.get_gcs_client().get_all_node_info()):
+                    return
+                time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -145,7 +146,7 @@ def connect(address: str | None, device: str) -> Cluster:
     else:
         options["address"] = address
     try:
-        with warnings.catch_warnings(), _lean_node():
+        with warnings.catch_warnings(), contextlib.nullcontext() if address else _lean_node():
             warnings.simplefilter("ignore")
             ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:

@@ -53,6 +53,8 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
 
     Raises ValueError, before Ray starts, for whatever is wrong with the request.
     """
+    if options.address is None:
+        keep_ray_on_loopback()
     folder = StudyFolder(options.storage.resolve(), options.name)
     tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
     is_new = not os.path.isdir(folder.path)  # noqa: PTH112 -- unlike Path's, it says no to a name that is too long
@@ -78,7 +80,7 @@ def _prepare(
     if _not_ended(trials, folder):
         _check_place(options)
         if not options.dry_run:
-            _begin_to_import(options)
+            threading.Thread(target=_import_ray, daemon=True).start()  # beside the images, which leave a core idle
     if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
         with hold_file(folder.tracking_lock):
             try:
@@ -114,11 +116,9 @@ def _check_place(options: StudyOptions) -> None:
         raise ValueError("device: 'cuda' was asked for and torch finds no GPU it can use here; use --device cpu")
 
 
-def _begin_to_import(options: StudyOptions) -> None:
-    """Import what training needs while the images are read, which leaves a core idle."""
-    if options.address is None:
-        keep_ray_on_loopback()
-    threading.Thread(target=importlib.import_module, args=("study.cluster",), daemon=True).start()
+def _import_ray() -> None:
+    with contextlib.suppress(Exception):  # who needs it next tells what is wrong
+        importlib.import_module("study.cluster")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 A pack that is too small leaves a device idle between calls, one that is too large runs out of memory or of caches.
 What is chosen changes no result: members are bitwise independent of their pack.
 
-The driver has no torch, which takes seconds to import: what needs it is imported where a worker asks for it.
+Torch takes seconds to import, and the driver does without: what needs it is imported where a worker asks for it.
 """
 
 import dataclasses
@@ -60,8 +60,8 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
 
 def choose_default_size(trials: Sequence[TrialConfig], dataset: Dataset, workers: int) -> PackChoice | None:
     """Return what `choose_pack_size` would for this machine's CPUs, if that takes no look at how a worker trains."""
-    free = int(MEMORY_SHARE * _memory_of_worker("cpu", workers))
-    if is_worth_measuring(trials) or any(free <= CPU_PACK * most_member_bytes(trial, dataset) for trial in trials):
+    free, more_than_default = int(MEMORY_SHARE * _memory_of_worker("cpu", workers)), CPU_PACK + 1
+    if is_worth_measuring(trials) or any(free < more_than_default * most_member_bytes(t, dataset) for t in trials):
         return None
     return PackChoice(_shared_size(CPU_PACK, trials, workers), packs_per_gpu=1, reason=DEFAULT_REASON)
 

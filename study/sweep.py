@@ -32,6 +32,8 @@ from study.trial_record import end_as_failed, has_ended, read_status
 
 RESTARTS_AFTER_LOSS = 100
 """How often a pack is started again after its worker was lost; `pack_training` gives single trials up earlier."""
+SLOW = "Slow:"
+"""How a notice begins that every worker gives."""
 SWEEP_STARTS = 3
 """How often a sweep is begun, when Tune itself fails."""
 
@@ -54,7 +56,7 @@ class SweepObserver(Protocol):
 
 
 def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: Cluster) -> PackChoice:
-    """Choose on a worker of the cluster, whose memory and speed decide; a default where that fails."""
+    """Choose on a worker of the cluster, whose memory and speed decide; a default where that is plain, or fails."""
     if cluster.is_this_machine and cluster.device == "cpu":
         default = pack_size.choose_default_size(trials, dataset, cluster.workers)
         if default is not None:
@@ -177,9 +179,12 @@ def train_on_worker(
     from study.processor import prepare_processor
 
     prepare_processor()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        load_library()  # once per process
+    slow: list[str] = []
+    if device == "cpu":
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            load_library()  # it warns once per process
+        slow = [f"{SLOW} {warning.message}" for warning in caught]
 
     def report(news: PackNews, **more: Any) -> None:
         tune.report(
@@ -198,8 +203,8 @@ def train_on_worker(
     training = PackTraining(pack, dataset, folder, device, reports.tell, sweep_id, checkpoint_seconds, pack_choice)
     try:
         with reports:
-            if caught:
-                reports.tell(PackNews(0.0, {}, [f"Slow: {warning.message}" for warning in caught]))
+            if slow:
+                reports.tell(PackNews(0.0, {}, slow))
             training.run()
     except StorageError as error:
         # Another worker could not write either: the driver is told, and stops all of them.

@@ -58,12 +58,13 @@ class _Observer:
     def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender, console: Console) -> None:
         self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
         self.progress, self.sender, self.console = progress, sender, console
-        self.noticed_before: set[str] = set()
+        self.told_as_slow: set[str] = set()
 
     def noticed(self, notice: str) -> None:
-        if notice in self.noticed_before:  # every worker says why it is slow
-            return
-        self.noticed_before.add(notice)
+        if notice.startswith(sweep.SLOW):
+            if notice in self.told_as_slow:
+                return
+            self.told_as_slow.add(notice)
         self.console.print(notice, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:

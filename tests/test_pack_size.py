@@ -63,8 +63,8 @@ def test_the_driver_knows_the_default_by_itself(make_trial, small_dataset, count
 
 def test_a_worker_is_asked_where_memory_is_scarce_or_the_study_long(make_trial, small_dataset, monkeypatch):
     trials = [make_trial(seed=seed, depth=depth) for seed in range(40) for depth in (3, 50)]
-    of_default = CPU_PACK * max(most_member_bytes(trial, small_dataset) for trial in trials)
-    monkeypatch.setattr(pack_size, "free_memory", lambda device: int(of_default / pack_size.MEMORY_SHARE))
+    of_default = (CPU_PACK + 1) * max(most_member_bytes(trial, small_dataset) for trial in trials)
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: int(0.99 * of_default / pack_size.MEMORY_SHARE))
     assert choose_default_size(trials, small_dataset, workers=1) is None
     monkeypatch.setattr(pack_size, "free_memory", lambda device: int(1.01 * of_default / pack_size.MEMORY_SHARE))
     assert choose_default_size(trials, small_dataset, workers=1) is not None

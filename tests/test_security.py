@@ -29,27 +29,32 @@ ROOT = Path(__file__).parent.parent
 SOURCES = [path for folder in ("study", "search_spaces", "analysis") for path in (ROOT / folder).glob("*.py")]
 
 LIST_LISTENERS = """
+import sys
 import psutil
-from study import driver
-driver.keep_ray_on_loopback()
-from study import cluster
-cluster.connect(None, "cpu")
-me = psutil.Process()
-for process in [me, *me.children(recursive=True)]:
-    print("RUNS", *process.cmdline())
-    for connection in process.net_connections():
-        if connection.status == psutil.CONN_LISTEN:
-            print("LISTENS", connection.laddr.ip)
-cluster.disconnect()
-print("LEFT", len(me.children(recursive=True)))
+from study import __main__, driver
+
+def look(options, trials, dataset, folder, tracking_uri, console):
+    me = psutil.Process()
+    with driver._joining_ray(options, console) as train:
+        train.args[1].wait()
+        for process in [me, *me.children(recursive=True)]:
+            print("RUNS", *process.cmdline())
+            for connection in process.net_connections():
+                if connection.status == psutil.CONN_LISTEN:
+                    print("LISTENS", connection.laddr.ip)
+    print("LEFT", len(me.children(recursive=True)))
+
+driver._run_locked = look
+__main__.main(["run", "depth", "--data", "synthetic:500", "--device", "cpu", "--send-later", *sys.argv[1:]])
 """
 
 
 @pytest.mark.slow
-def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing():
+def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LIST_LISTENERS], capture_output=True, text=True, timeout=200, check=True,
+        [sys.executable, "-W", "ignore", "-c", LIST_LISTENERS, "--storage", tmp_path, "--data-folder", tmp_path],
+        capture_output=True, text=True, timeout=200, check=True,
         cwd=ROOT, env=environment | {"RAY_AUTH_MODE": "disabled"},
     )  # fmt: skip
     found = [ipaddress.ip_address(text) for text in re.findall(r"LISTENS (\S+)", done.stdout)]
@@ -64,8 +69,8 @@ def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing():
 
 
 def test_the_driver_says_so_before_it_imports_ray():
-    text = (ROOT / "study" / "driver.py").read_text().partition("def _begin_to_import")[2].partition("\n\n\n")[0]
-    assert text.index("keep_ray_on_loopback()") < text.index("study.cluster")
+    text = (ROOT / "study" / "driver.py").read_text().partition("def run_study")[2].partition("\n\n\n")[0]
+    assert text.index("keep_ray_on_loopback()") < text.index("_prepare(")
 
 
 def test_mlflow_is_served_on_loopback():
