@@ -69,7 +69,10 @@ def main() -> None:
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
     unfinished = path.with_stem(f"{path.stem}_unfinished")
-    results = _read_earlier_parts(path, options.data) | {"machine": machine, "data": options.data}
+    results = json.loads(path.read_text()) if path.exists() else {}  # parts can be measured one by one
+    if results and results.get("data") != options.data:
+        parser.error(f"argument --data: {path} was measured on {results.get('data')}; give that, or move the file away")
+    results |= {"machine": machine, "data": options.data}
     RESULTS.mkdir(exist_ok=True)
     for name in chosen:
         print(f"{name} …", flush=True)
@@ -99,12 +102,6 @@ def _precisions(value: str) -> tuple[str, ...]:
     if not set(chosen) <= set(PRECISIONS):
         raise argparse.ArgumentTypeError(f"{value!r} does not exist; choose from {', '.join(PRECISIONS)}")
     return chosen
-
-
-def _read_earlier_parts(path: Path, data: str) -> dict[str, Any]:
-    """Return what was measured on the same day and data, so that parts can be measured one by one."""
-    earlier = json.loads(path.read_text()) if path.exists() else {}
-    return earlier if earlier.get("data") == data else {}
 
 
 def _write(results: dict[str, Any], path: Path) -> None:

@@ -110,6 +110,11 @@ def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypat
     (whole,) = tmp_path.glob("*.json")
     measured = whole.read_text()
     assert len(json.loads(measured)["steps"]) == 4
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:101", "--parts", "steps", "--packs", "4"])
+    with pytest.raises(SystemExit, match="2"):  # other data takes nothing's place
+        __main__.main()
+    assert whole.read_text() == measured
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:100", "--parts", "steps", "--packs", "4,16"])
     given_up = True
     with pytest.raises(KeyboardInterrupt):
         __main__.main()
