@@ -1,4 +1,4 @@
-"""Trials → the arithmetic that they cost, for plans and for the remaining time."""
+"""Trials → the arithmetic that they cost, for plans, sizes of packs and the remaining time."""
 
 from collections.abc import Sequence
 
