@@ -7,9 +7,7 @@ import logging
 import os
 import socket
 import threading
-import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 # Read by ray when it is imported or started: no usage statistics, and no memory monitor (it ends whole sweeps instead
@@ -21,54 +19,9 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers that l
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray
-import ray._private.node
-import ray._private.utils
 
 from study.interruption import treat_sigterm_as_ctrl_c
-
-NODE_SECONDS = 5.0
-"""After so long, Ray is left to find out for itself whether the node comes up."""
-
-
-class _LeanNode(ray._private.node.Node):
-    """Ray on one machine without what has nothing to do here: what grows a cluster, what passes on what workers print,
-    and a dashboard, for which Ray would wait. They take two seconds to start, and turns with the workers ever after.
-
-    Ray has no option for it.
-    """
-
-    def start_monitor(self) -> None:
-        pass
-
-    def start_log_monitor(self) -> None:
-        pass
-
-    def start_api_server(self, **_: Any) -> None:
-        self._webui_url = ""  # as for a Ray without dashboard
-
-    def start_ray_processes(self) -> None:
-        """Return when the node is there: who asks Ray for it earlier waits whole seconds."""
-        super().start_ray_processes()
-        until = time.monotonic() + NODE_SECONDS
-        with contextlib.suppress(Exception):  # Ray looks for it once more, and tells what is wrong
-            while time.monotonic() < until:
-                if any(node.hex() == self._node_id for node in self.get_gcs_client().get_all_node_info()):
-                    return
-                time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def _lean_node() -> Iterator[None]:
-    """Let `ray.init` start lean nodes meanwhile, with agents as of a Ray that is installed without its dashboard."""
-    usual_node, usual_check = ray._private.node.Node, ray._private.utils.get_dashboard_dependency_error
-    ray._private.node.Node = _LeanNode  # type: ignore[misc]
-    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("not needed")
-    try:
-        yield
-    finally:
-        ray._private.node.Node = usual_node  # type: ignore[misc]
-        ray._private.utils.get_dashboard_dependency_error = usual_check
-
+from study.lean_ray import lean_node
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
@@ -147,7 +100,7 @@ def connect(address: str | None, device: str) -> Cluster:
     else:
         options["address"] = address
     try:
-        with warnings.catch_warnings(), contextlib.nullcontext() if address else _lean_node():
+        with warnings.catch_warnings(), contextlib.nullcontext() if address else lean_node():
             warnings.simplefilter("ignore")
             ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:

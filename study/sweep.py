@@ -24,6 +24,7 @@ from ray import tune
 from study import pack_size
 from study.cluster import Cluster
 from study.datasets import Dataset, describe_data
+from study.lean_ray import make_tune_lean
 from study.pack_size import PackChoice
 from study.packing import CPU_PACK, GPU_PACK, Pack
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
@@ -134,6 +135,7 @@ def _run_tune(
         ),
         {"CPU": 1, "GPU": 1 / choice.packs_per_gpu} if cluster.device == "cuda" else {"CPU": 1},
     )
+    make_tune_lean(cluster.is_this_machine)
     if cluster.is_this_machine:
         # Tune would ask for up to 200 placement groups at once, so that a cluster grows; this one does not.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.workers)

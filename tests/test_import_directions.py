@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("study", "search_spaces", "analysis")
 OURS = {f"{package}.{path.stem}": path for package in PACKAGES for path in (ROOT / package).glob("*.py")}
 ONLY = {
-    "ray": {"study.cluster", "study.sweep"},
+    "ray": {"study.cluster", "study.lean_ray", "study.sweep"},
     "mlflow": {"study.run_log", "analysis.load_runs"},
     "matplotlib": {"analysis.figure_style", *(module for module in OURS if module.endswith("figures"))},
 }
