@@ -168,8 +168,11 @@ def _tree_fingerprint(tree: Path) -> str:
         visited.add(os.path.realpath(folder))
         subfolders.sort()
         for file in sorted(files):
-            path = Path(folder) / file
-            status = path.stat() if path.exists() else path.lstat()  # decoding will name a link that leads nowhere
+            path = f"{folder}/{file}"  # for 60,000 files, Paths take two seconds
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except OSError:
+                status = os.lstat(path)  # decoding will name a link that leads nowhere
             digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 

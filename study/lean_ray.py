@@ -6,6 +6,7 @@ before the first worker starts, and turns with the workers ever after. Ray has n
 """
 
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Iterator
@@ -14,16 +15,17 @@ from typing import Any
 
 import ray._private.node
 import ray._private.services
-import ray._raylet
+
+raylet: Any = importlib.import_module("ray._raylet")  # compiled, and without types
 
 NODE_SECONDS = 5.0
 """After so long, Ray is left to find out for itself whether the node comes up."""
 IDLE_AGENT = Path(__file__).with_name("idle_agent.py")
 AGENT_PORTS = (
-    ray._raylet.METRICS_AGENT_PORT_NAME,
-    ray._raylet.METRICS_EXPORT_PORT_NAME,
-    ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
-    ray._raylet.RUNTIME_ENV_AGENT_PORT_NAME,
+    raylet.METRICS_AGENT_PORT_NAME,
+    raylet.METRICS_EXPORT_PORT_NAME,
+    raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    raylet.RUNTIME_ENV_AGENT_PORT_NAME,
 )
 NO_PORT = -1
 """What Ray's own agents write where a service is not offered."""
@@ -42,7 +44,7 @@ class _LeanNode(ray._private.node.Node):
     def start_raylet(self, *arguments: Any, **options: Any) -> None:
         """Start it with agents that only wait, having written the ports for which it would wait."""
         for name in AGENT_PORTS:
-            ray._raylet.persist_port(self._session_dir, self._node_id, name, NO_PORT)
+            raylet.persist_port(self._session_dir, self._node_id, name, NO_PORT)
         usual_python = ray._private.services._build_python_executable_command_memory_profileable
         ray._private.services._build_python_executable_command_memory_profileable = _idle_agent_command
         try:
@@ -86,7 +88,7 @@ def make_tune_lean(is_this_machine: bool) -> None:
     import ray.air._internal.usage  # with Tune, this takes a second
     from ray.tune.execution import class_cache
 
-    ray.air._internal.usage.tag_callbacks = lambda _: False
+    ray.air._internal.usage.tag_callbacks = lambda callbacks: False
     if is_this_machine:
         class_cache.DEFAULT_ENV_VARS = {}
         class_cache.ENV_VARS_TO_PROPAGATE = set()

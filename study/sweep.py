@@ -27,6 +27,7 @@ from study.datasets import Dataset, describe_data
 from study.lean_ray import make_tune_lean
 from study.pack_size import PackChoice
 from study.packing import CPU_PACK, GPU_PACK, Pack
+from study.quick_imports import quick_imports
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
 from study.trial_config import TrialConfig, one_line
 from study.trial_record import end_as_failed, has_ended, read_status
@@ -175,10 +176,11 @@ def train_on_worker(
     checkpoint_seconds: float,
 ) -> None:
     """Train one pack in a Ray worker, recording every epoch before reporting it."""
-    from study.native_library import load_library
-    from study.pack_reports import PackReports
-    from study.pack_training import PackNews, PackTraining
-    from study.processor import prepare_processor
+    with quick_imports():
+        from study.native_library import load_library
+        from study.pack_reports import PackReports
+        from study.pack_training import PackNews, PackTraining
+        from study.processor import prepare_processor
 
     prepare_processor()
     slow: list[str] = []
