@@ -43,6 +43,7 @@ class RunSender:
         self._problems: dict[str, str] = {}
         self._is_reachable = True
         self._closing = False
+        self._has_been_told = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow sender", daemon=True)
 
     def __enter__(self) -> "RunSender":
@@ -60,10 +61,12 @@ class RunSender:
         due = 0.0 if ended else time.monotonic() + RUNNING_SECONDS
         for trial_id in trial_ids:
             self._wanted.put((trial_id, due))
+            self._has_been_told.set()
 
     def hurry(self) -> None:
         """Send now what was gathered: nothing more is to come soon."""
         self._wanted.put(None)
+        self._has_been_told.set()
 
     @property
     def problem(self) -> str | None:
@@ -81,8 +84,10 @@ class RunSender:
         return sorted(self._unsent)
 
     def _run(self) -> None:
-        with contextlib.suppress(Exception):  # it is tried again, and told, as soon as there is something to send
-            self._open()  # now, while Ray starts
+        self._has_been_told.wait()  # earlier, importing mlflow would take turns with the workers' beginning
+        if not self._closing:
+            with contextlib.suppress(Exception):  # it is tried again, and told, when something is due
+                self._open()
         closing = False
         while not closing:
             self._collect()

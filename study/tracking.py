@@ -1,7 +1,7 @@
 """A tracking URI → whether MLflow can be used there, and the RunLog of a study as soon as it can.
 
-mlflow takes a second to import, so what needs it is imported where it is first asked: for a study that is new, while
-Ray starts.
+mlflow takes two seconds to import, so what needs it is imported where it is first asked: for a database that is new,
+once something has been measured.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def _check_server(tracking_uri: str, shown: str) -> None:
 class Connection:
     """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds.
 
-    A database that is new is left to `open`, too: making its tables takes seconds, in which Ray can start.
+    A database that is new is left to `open`, too: making its tables takes seconds, in which training can begin.
     """
 
     def __init__(

@@ -69,7 +69,8 @@ class _Observer:
 
     def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
         self.progress.pack_reported(pack_id, share_done, test_errors)
-        self.sender.send(self.members[pack_id], ended=False)
+        if share_done:  # something has been measured
+            self.sender.send(self.members[pack_id], ended=False)
 
     def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
         self.progress.pack_ended(pack_id, statuses)

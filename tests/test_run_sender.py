@@ -186,7 +186,8 @@ def test_a_trial_that_runs_for_long_is_sent_while_it_runs(monkeypatch):
         assert time.monotonic() - began >= 0.2
 
 
-def test_the_store_is_opened_before_there_is_anything_to_send():
+def test_the_store_is_opened_with_the_first_news_and_while_they_are_gathered(monkeypatch):
+    monkeypatch.setattr(run_sender, "GATHER_SECONDS", 60.0)
     opened = []
 
     def open_log():
@@ -194,6 +195,16 @@ def test_the_store_is_opened_before_there_is_anything_to_send():
         return FakeLog()
 
     with RunSender(open_log, URI) as sender:
+        sender.send([])
+        time.sleep(0.05)
+        assert not opened
+        sender.send(["a"], ended=False)
         wait_for(lambda: opened)
-        sender.send(["a"])
     assert opened == [True]
+
+
+def test_nothing_is_opened_when_nothing_was_told():
+    opened = []
+    with RunSender(lambda: opened.append(True), URI):
+        time.sleep(0.05)
+    assert not opened
