@@ -15,7 +15,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody looks at them
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # beside those that are asked for
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # Ray starts others when Tune asks
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray

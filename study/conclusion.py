@@ -77,11 +77,12 @@ def conclude(
 
 
 def _tell_where_to_browse(connection: Connection, tracking_uri: str, at_home: bool, console: Console) -> None:
+    if connection.run_log is None:
+        return
     if at_home:
         console.print("Browse: make ui, then open", style="bold")
     elif tracking_uri.startswith("sqlite:"):
         server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
         console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
-    if connection.run_log is not None:
-        link = view_link(connection.run_log.experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
-        console.print(link, highlight=False, markup=False, soft_wrap=True)
+    link = view_link(connection.run_log.experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
+    console.print(link, highlight=False, markup=False, soft_wrap=True)

@@ -7,6 +7,6 @@ import os
 import time
 
 if __name__ == "__main__":
-    node = os.getppid()
+    node = int(os.environ["RAY_RAYLET_PID"])
     while os.getppid() == node:
         time.sleep(1)

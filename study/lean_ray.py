@@ -1,12 +1,13 @@
-"""Ray on this machine alone, started without what has nothing to do here; all of Ray's private names are in this file.
+"""Ray and Tune without what has nothing to do in a study; all of their private names that it takes are in this file.
 
-Left out are what grows a cluster, what passes on what workers print, the dashboard, and both of a node's agents: one
-serves the dashboard, the other makes environments that nobody asks for. They would take four seconds of a processor
-before the first worker starts, and turns with the workers ever after. Ray has no option for it.
+On this machine Ray starts without what grows a cluster, what passes on what workers print, the dashboard, and both of a
+node's agents: one serves the dashboard, the other makes environments that nobody asks for. They would take four seconds
+of a processor before the first worker starts, and turns with the workers ever after. Ray has no option for it.
 """
 
 import contextlib
 import importlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import ray._private.node
+import ray._private.ray_constants
 import ray._private.services
+import ray._private.utils
 
 raylet: Any = importlib.import_module("ray._raylet")  # compiled, and without types
 
 NODE_SECONDS = 5.0
 """After so long, Ray is left to find out for itself whether the node comes up."""
+ASKS_FOR_ENVIRONMENT = ("RAY_RUNTIME_ENV_HOOK", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+"""Variables by which a user, or a job of a cluster, may ask for an environment, which takes Ray's own agent."""
 IDLE_AGENT = Path(__file__).with_name("idle_agent.py")
 AGENT_PORTS = (
     raylet.METRICS_AGENT_PORT_NAME,
@@ -28,7 +33,7 @@ AGENT_PORTS = (
     raylet.RUNTIME_ENV_AGENT_PORT_NAME,
 )
 NO_PORT = -1
-"""What Ray's own agents write where a service is not offered."""
+"""Ray's own word for a service that is not offered. Whoever asks for an environment nevertheless ends the node."""
 
 
 class _LeanNode(ray._private.node.Node):
@@ -45,12 +50,12 @@ class _LeanNode(ray._private.node.Node):
         """Start it with agents that only wait, having written the ports for which it would wait."""
         for name in AGENT_PORTS:
             raylet.persist_port(self._session_dir, self._node_id, name, NO_PORT)
-        usual_python = ray._private.services._build_python_executable_command_memory_profileable
-        ray._private.services._build_python_executable_command_memory_profileable = _idle_agent_command
-        try:
+        with (
+            _replaced(ray._private.services, "_build_python_executable_command_memory_profileable", _idle_agent),
+            # It imports what the dashboard needs, to see whether it is there.
+            _replaced(ray._private.utils, "get_dashboard_dependency_error", lambda: None),
+        ):
             super().start_raylet(*arguments, **options)
-        finally:
-            ray._private.services._build_python_executable_command_memory_profileable = usual_python
 
     def start_ray_processes(self) -> None:
         """Return when the node is there: who asks Ray for it earlier waits whole seconds."""
@@ -63,32 +68,44 @@ class _LeanNode(ray._private.node.Node):
                 time.sleep(0.02)
 
 
-def _idle_agent_command(*_: Any, **__: Any) -> list[str]:
+def _idle_agent(*_: Any, **__: Any) -> list[str]:
     """Return what agents are started with; the paths and options of Ray's own, which follow, are passed over."""
-    return [sys.executable, "-I", "-S", str(IDLE_AGENT)]
+    return [sys.executable, "-S", str(IDLE_AGENT)]
 
 
 @contextlib.contextmanager
 def lean_node() -> Iterator[None]:
-    """Let `ray.init` start lean nodes meanwhile."""
-    usual_node = ray._private.node.Node
-    ray._private.node.Node = _LeanNode  # type: ignore[misc]
+    """Let `ray.init` start lean nodes meanwhile, unless somebody asks for an environment."""
+    if any(name in os.environ for name in ASKS_FOR_ENVIRONMENT):
+        yield
+        return
+    with (
+        _replaced(ray._private.node, "Node", _LeanNode),
+        # Below `uv run`, Ray would ask for an environment by itself; workers are started with this Python anyway.
+        _replaced(ray._private.ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    usual = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        ray._private.node.Node = usual_node  # type: ignore[misc]
+        setattr(owner, name, usual)
 
 
-def make_tune_lean(is_this_machine: bool) -> None:
-    """Let Tune leave out what has nothing to do in this study.
+def make_tune_lean() -> None:
+    """Let Tune neither count callbacks nor ask for an environment of its workers, for the rest of this process.
 
-    It counts callbacks by kind for the usage statistics, which are off, and imports what it knows of to do so, mlflow
-    for one. On this machine, workers have the driver's environment; nobody would make the one that Tune asks for.
+    To count callbacks for Ray's usage statistics it imports all it knows of, mlflow for one. The environment holds a
+    setting for Lightning and this machine's AWS keys; workers here need none, and storage is a folder on all nodes.
     """
     import ray.air._internal.usage  # with Tune, this takes a second
     from ray.tune.execution import class_cache
 
     ray.air._internal.usage.tag_callbacks = lambda callbacks: False
-    if is_this_machine:
-        class_cache.DEFAULT_ENV_VARS = {}
-        class_cache.ENV_VARS_TO_PROPAGATE = set()
+    class_cache.DEFAULT_ENV_VARS = {}
+    class_cache.ENV_VARS_TO_PROPAGATE = set()

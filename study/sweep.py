@@ -136,7 +136,7 @@ def _run_tune(
         ),
         {"CPU": 1, "GPU": 1 / choice.packs_per_gpu} if cluster.device == "cuda" else {"CPU": 1},
     )
-    make_tune_lean(cluster.is_this_machine)
+    make_tune_lean()
     if cluster.is_this_machine:
         # Tune would ask for up to 200 placement groups at once, so that a cluster grows; this one does not.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.workers)

@@ -1,11 +1,14 @@
 """The sender against a tracking server that fails in every way: nothing is forgotten, nothing else is held up."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from study import run_sender
+from study.packing import Pack
 from study.run_sender import RunSender
+from study.training_session import _Observer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 
@@ -208,3 +211,14 @@ def test_nothing_is_opened_when_nothing_was_told():
     with RunSender(lambda: opened.append(True), URI):
         time.sleep(0.05)
     assert not opened
+
+
+def test_a_pack_is_sent_once_it_has_measured_something(make_trial):
+    pack, sent = Pack((make_trial(),)), []
+    progress = SimpleNamespace(pack_reported=lambda *_: None)
+    sender = SimpleNamespace(send=lambda trial_ids, ended: sent.append((trial_ids, ended)))
+    observer = _Observer([pack], progress, sender, console=None)
+    observer.pack_reported(pack.pack_id, 0.0, {})
+    assert not sent
+    observer.pack_reported(pack.pack_id, 0.5, {})
+    assert sent == [([pack.trials[0].trial_id], False)]
