@@ -190,9 +190,8 @@ def _joining_ray(options: StudyOptions, console: Console) -> Iterator[Callable[.
 
     with ClusterConnection(options.address, options.device) as connection:
         with quick_imports():
-            # Before mlflow is imported by the sender's thread: what both of them need is imported once.
             from study.training_session import train_on_ray
-        gc.freeze()  # what was imported stays: a second less for every later look through all objects, the last too
+        gc.freeze()  # what was imported stays, and need not be looked through again, at the end too
         yield functools.partial(train_on_ray, options, connection, console)
 
 

@@ -168,9 +168,9 @@ def _tree_fingerprint(tree: Path) -> str:
         visited.add(os.path.realpath(folder))
         subfolders.sort()
         for file in sorted(files):
-            path = f"{folder}/{file}"  # for 60,000 files, Paths take two seconds
+            path = f"{folder}/{file}"
             try:
-                status = os.stat(path)  # noqa: PTH116
+                status = os.stat(path)  # noqa: PTH116 -- 60,000 Paths take three times as long
             except OSError:
                 status = os.lstat(path)  # decoding will name a link that leads nowhere
             digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))

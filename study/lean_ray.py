@@ -1,8 +1,8 @@
 """Ray and Tune without what has nothing to do in a study; all of their private names that it takes are in this file.
 
 On this machine Ray starts without what grows a cluster, what passes on what workers print, the dashboard, and both of a
-node's agents: one serves the dashboard, the other makes environments that nobody asks for. They would take four seconds
-of a processor before the first worker starts, and turns with the workers ever after. Ray has no option for it.
+node's agents: one serves the dashboard, the other makes environments that nobody asks for. The agents alone would take
+two and a half seconds of a processor before the first worker starts. Ray has no option for it.
 """
 
 import contextlib

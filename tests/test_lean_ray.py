@@ -37,6 +37,10 @@ def test_who_asks_for_an_environment_gets_rays_own_agents(monkeypatch, name):
         assert ray._private.node.Node is usual
 
 
+def environment_of_workers():
+    return class_cache._ActorClassCache().get(tune.Trainable)._default_options["runtime_env"]
+
+
 def test_tune_asks_for_no_environment_and_imports_nothing_to_count_callbacks(monkeypatch):
     for module, name in (
         (class_cache, "DEFAULT_ENV_VARS"),
@@ -45,10 +49,9 @@ def test_tune_asks_for_no_environment_and_imports_nothing_to_count_callbacks(mon
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # restored at the end
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a key")
-    environment_of = lambda: class_cache._ActorClassCache().get(tune.Trainable)._default_options["runtime_env"]  # noqa: E731
-    assert environment_of()["env_vars"]["AWS_ACCESS_KEY_ID"] == "a key"
+    assert environment_of_workers()["env_vars"]["AWS_ACCESS_KEY_ID"] == "a key"
     lean_ray.make_tune_lean()
-    assert not environment_of().get("env_vars")
+    assert not environment_of_workers().get("env_vars")
     counted = []
     monkeypatch.setattr(ray.air._internal.usage, "_count_callbacks", counted.append)
     ray.air._internal.usage.tag_callbacks([tune.Callback()])

@@ -57,7 +57,7 @@ def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing(tmp_pa
         cwd=ROOT, env=environment | {"RAY_AUTH_MODE": "disabled"},
     )  # fmt: skip
     found = [ipaddress.ip_address(text) for text in re.findall(r"LISTENS (\S+)", done.stdout)]
-    assert len(found) >= 3
+    assert len(found) >= 4  # of GCS, node and driver; the agents that wait have none
     assert "LEFT 0\n" in done.stdout
     commands = re.findall(r"RUNS (.*)", done.stdout)
     assert any("raylet" in command for command in commands)
