@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from study import run_log_schema as schema
+from study.mlflow_process import Outcome
 from study.one_line_errors import INTERRUPTED, SOME_FAILED
-from study.run_sender import RunSender
 from study.study_folder import StudyFolder
 from study.summary import print_summary
-from study.tracking import Connection
 from study.trial_config import TrialConfig
 from study.trial_record import read_error
 from study.ui_view import view_link
@@ -28,8 +27,7 @@ def conclude(
     trials: Sequence[TrialConfig],
     statuses: Mapping[str, str | None],
     folder: StudyFolder,
-    connection: Connection,
-    sender: RunSender,
+    outcome: Outcome,
     tracking_uri: str,
     ending: Ending,
     console: Console,
@@ -52,15 +50,14 @@ def conclude(
     console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
     # `make ui` and the analysis look there, whatever is set in this terminal alone.
     at_home = tracking_uri == schema.home_tracking_uri()
-    if not connection.later:  # else there is nothing to browse yet
-        _tell_where_to_browse(connection, tracking_uri, at_home, console)
+    if outcome.experiment_id is not None:  # else there is nothing to browse yet
+        _tell_where_to_browse(outcome.experiment_id, tracking_uri, at_home, console)
     place = "" if at_home else f" --tracking-uri {shown_uri}"
     report = f"Report: python -m analysis report {folder.name}{place}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
-    if sender.unsent:
-        why = "put off with --send-later" if connection.later else sender.problem
+    if outcome.unsent:
         console.print(
-            f"{len(sender.unsent)} trials are recorded but not in MLflow ({why}); "
+            f"{len(outcome.unsent)} trials are recorded but not in MLflow ({outcome.problem}); "
             f"to send them: python -m study sync {folder.name}",
             style="yellow",
             markup=False,
@@ -76,13 +73,11 @@ def conclude(
     return SOME_FAILED if schema.STATUS_FAILED in endings else 0
 
 
-def _tell_where_to_browse(connection: Connection, tracking_uri: str, at_home: bool, console: Console) -> None:
-    if connection.run_log is None:
-        return
+def _tell_where_to_browse(experiment_id: str, tracking_uri: str, at_home: bool, console: Console) -> None:
     if at_home:
         console.print("Browse: make ui, then open", style="bold")
     elif tracking_uri.startswith("sqlite:"):
         server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
         console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
-    link = view_link(connection.run_log.experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
+    link = view_link(experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
     console.print(link, highlight=False, markup=False, soft_wrap=True)

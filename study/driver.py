@@ -22,12 +22,12 @@ from study import run_log_schema as schema
 from study.conclusion import Ending, conclude
 from study.datasets import Dataset, check_sizes, describe_data, load_dataset, resolve_auto
 from study.ledgers import known_as_sent, note_planned, note_sent
+from study.mlflow_process import MlflowProcess, SendLater, Tracking
 from study.packing import CPU_PACK, make_packs
 from study.plan import print_plan
 from study.quick_imports import quick_imports
-from study.run_sender import RunSender
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
-from study.tracking import Connection, check_tracking, finished_trials, is_new_database
+from study.tracking import finished_trials
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_status
 
@@ -59,35 +59,37 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     folder = StudyFolder(options.storage.resolve(), options.name)
     tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
     is_new = not os.path.isdir(folder.path)  # noqa: PTH112 -- unlike Path's, it says no to a name that is too long
-    try:
-        dataset = _prepare(options, trials, folder, tracking_uri, console)
-    except ValueError:
-        if is_new:
-            folder.remove_empty()  # of a study that never began
-        raise
-    if options.dry_run:
-        _print_dry_run(options, trials, dataset, folder, console)
-        return 0
-    with hold_study(folder):
-        return _run_locked(options, trials, dataset, folder, tracking_uri, console)
+    with contextlib.ExitStack() as stack:
+        try:
+            tracking = _prepare(options, trials, folder, tracking_uri)
+            stack.enter_context(tracking)
+            dataset = _prepare_images(options, trials, folder, console)
+        except ValueError:
+            if is_new:
+                folder.remove_empty()  # of a study that never began
+            raise
+        if options.dry_run:
+            _print_dry_run(options, trials, dataset, folder, console)
+            return 0
+        stack.enter_context(hold_study(folder))
+        return _run_locked(options, trials, dataset, folder, tracking, tracking_uri, console)
 
 
-def _prepare(
-    options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, tracking_uri: str, console: Console
-) -> Dataset:
-    """Return the data set; raises ValueError for what is wrong with device, storage, database, images or sizes."""
+def _prepare(options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, tracking_uri: str) -> Tracking:
+    """Begin what takes seconds of a core, in the background; raises ValueError for what is wrong with the request."""
     if not options.dry_run:
         folder.create()
     if _not_ended(trials, folder):
         _check_place(options)
         if not options.dry_run:
             threading.Thread(target=_import_ray, daemon=True).start()  # beside the images, which leave a core idle
-    if not options.dry_run and not options.send_later and not is_new_database(tracking_uri):
-        with hold_file(folder.tracking_lock):
-            try:
-                check_tracking(tracking_uri)
-            except ValueError as error:
-                raise ValueError(f"{error}, or put it off with --send-later") from None
+    return SendLater() if options.dry_run or options.send_later else MlflowProcess(tracking_uri, folder)
+
+
+def _prepare_images(
+    options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, console: Console
+) -> Dataset:
+    """Return the data set; raises ValueError when it is not that of the study, or is too small for the trials."""
     # Of any trial, also one that is not asked for now: a study has one data set.
     environments = map(read_environment, sorted((folder.path / "trials").glob("*.jsonl")))
     begun = next((environment for environment in environments if schema.TAG_DATA_CHECKSUM in environment), {})
@@ -153,33 +155,36 @@ def _run_locked(
     trials: Sequence[TrialConfig],
     dataset: Dataset,
     folder: StudyFolder,
+    tracking: Tracking,
     tracking_uri: str,
     console: Console,
 ) -> int:
     note_planned(folder, trials)
-    epochs = max(trial.epochs for trial in trials)
-    connection = Connection(tracking_uri, folder, describe_data(dataset), epochs, later=options.send_later)
-    finished = finished_trials(connection.run_log, folder, [trial.trial_id for trial in trials])
-    remaining = [trial for trial in trials if trial.trial_id not in finished]
-    console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
-    folder.remove_leftovers(ended=set(finished))
+    tracking.ask(describe_data(dataset), max(trial.epochs for trial in trials))
     shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
     ending = Ending(came_to_end=True)
-    with _joining_ray(options, console) if remaining else contextlib.nullcontext() as train:
-        with RunSender(connection.open, tracking_uri) as sender:
+    # MLflow may know more trials as finished, but its answer would take as long as Ray takes to start.
+    with _joining_ray(options, console) if _not_ended(trials, folder) else contextlib.nullcontext() as train:
+        finished = finished_trials(tracking.wait_for_finished(), folder, [trial.trial_id for trial in trials])
+        remaining = [trial for trial in trials if trial.trial_id not in finished]
+        console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
+        folder.remove_leftovers(ended=set(finished))
+        try:
             # MLflow itself is asked what it holds, unless it is not to be.
-            sent_before = known_as_sent(folder, shown_uri, finished) if connection.later else set()
-            sender.send(sorted(set(finished) - sent_before))
-            if train is not None:
-                ending = train(remaining, dataset, folder, sender)
+            sent_before = known_as_sent(folder, shown_uri, finished) if options.send_later else set()
+            tracking.send(sorted(set(finished) - sent_before))
+            if train is not None and remaining:
+                ending = train(remaining, dataset, folder, tracking)
+        finally:
+            outcome = tracking.close()
         # From here on Ray stops meanwhile.
-        note_what_was_sent(folder, shown_uri, sender.sent, console)
+        note_what_was_sent(folder, shown_uri, outcome.sent, console)
         statuses = finished | {trial.trial_id: read_status(folder.record_path(trial.trial_id)) for trial in remaining}
         if ending.came_to_end:  # workers that were killed leave drafts
             folder.remove_leftovers(
                 ended={name for name, status in statuses.items() if status in schema.ENDED_STATUSES}
             )
-        return conclude(trials, statuses, folder, connection, sender, tracking_uri, ending, console)
+        return conclude(trials, statuses, folder, outcome, tracking_uri, ending, console)
 
 
 @contextlib.contextmanager

@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 30.0
 
 
-def check_tracking(tracking_uri: str) -> None:
-    """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
-    shown = schema.without_secrets(tracking_uri, tracking_uri)
+def check_reachable(tracking_uri: str) -> None:
+    """Raise ValueError when no server answers or a file cannot be written: what can be known without mlflow."""
     if tracking_uri.startswith(("http://", "https://")):
-        _check_server(tracking_uri, shown)
+        _check_server(tracking_uri, schema.without_secrets(tracking_uri, tracking_uri))
     if tracking_uri.startswith("sqlite:///"):
         path = schema.sqlite_path(tracking_uri)
         if not os.access(path.parent, os.W_OK) or path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
+
+
+def check_tracking(tracking_uri: str) -> None:
+    """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
+    check_reachable(tracking_uri)
     from study.run_log import search_once
 
     problem: list[str] = ["no answer within seconds"]
@@ -51,7 +55,7 @@ def check_tracking(tracking_uri: str) -> None:
     thread.start()
     thread.join(None if tracking_uri.startswith("sqlite:") else CHECK_SECONDS)
     if problem:
-        reason = schema.without_secrets(problem[0], tracking_uri)
+        shown, reason = (schema.without_secrets(text, tracking_uri) for text in (tracking_uri, problem[0]))
         raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
 
 
@@ -91,14 +95,11 @@ class Connection:
     A database that is new is left to `open`, too: making its tables takes seconds, in which training can begin.
     """
 
-    def __init__(
-        self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int, later: bool = False
-    ) -> None:
-        """Raises ValueError as RunLog does. With `later`, MLflow isn't asked, now or by `open`."""
+    def __init__(self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int) -> None:
+        """Raises ValueError as RunLog does."""
         self.tracking_uri, self.folder, self.data_tags, self.epochs = tracking_uri, folder, data_tags, epochs
-        self.later = later
         self.run_log: RunLog | None = None
-        if not later and not is_new_database(tracking_uri):
+        if not is_new_database(tracking_uri):
             from study.run_log import SERVER_FAILURES
 
             # Another study's driver may be making the tables.
@@ -107,8 +108,6 @@ class Connection:
 
     def open(self) -> "RunLog":
         """Return the RunLog; raises whatever keeps it from being opened."""
-        if self.later:
-            raise ConnectionError("sending was put off with --send-later")
         if self.run_log is None:
             with hold_file(self.folder.tracking_lock):
                 check_tracking(self.tracking_uri)
@@ -121,9 +120,9 @@ class Connection:
         return RunLog(self.tracking_uri, self.folder, self.data_tags, self.epochs)
 
 
-def finished_trials(run_log: "RunLog | None", folder: StudyFolder, trial_ids: Sequence[str]) -> dict[str, str]:
+def finished_trials(in_mlflow: Mapping[str, str], folder: StudyFolder, trial_ids: Sequence[str]) -> dict[str, str]:
     """Return how the trials ended that need not be run: their record has ended, or MLflow holds them complete."""
-    found = {} if run_log is None else run_log.complete_trials()
+    found = dict(in_mlflow)
     for trial_id in trial_ids:
         status = read_status(folder.record_path(trial_id))
         if status is not None:

@@ -1,4 +1,4 @@
-"""Trials that are not finished → packs trained on Ray, seen in the terminal, told to the sender."""
+"""Trials that are not finished → packs trained on Ray, seen in the terminal and told to MLflow's process."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,10 +10,10 @@ from study.checkpoint import read_epoch
 from study.cluster import ClusterConnection
 from study.conclusion import Ending
 from study.datasets import Dataset
+from study.mlflow_process import Tracking
 from study.pack_size import PackChoice
 from study.packing import Pack, make_packs
 from study.progress import StudyProgress
-from study.run_sender import RunSender
 from study.study_folder import StorageError, StudyFolder
 from study.trial_config import TrialConfig
 
@@ -28,7 +28,7 @@ def train_on_ray(
     trials: Sequence[TrialConfig],
     dataset: Dataset,
     folder: StudyFolder,
-    sender: RunSender,
+    tracking: Tracking,
 ) -> Ending:
     """Train with a progress display, and begin to leave Ray. Raises ValueError when it cannot be joined."""
     cluster = connection.wait()
@@ -40,11 +40,11 @@ def train_on_ray(
             choice = PackChoice(options.max_pack, packs_per_gpu=1, reason="as was asked for")
         epochs_done = {trial.trial_id: read_epoch(folder.checkpoint_path(trial.trial_id)) for trial in trials}
         packs = make_packs(trials, choice.size, epochs_done)
-        progress = StudyProgress(packs, console, notice=lambda: sender.problem)
-        observer = _Observer(packs, progress, sender, console)
+        progress = StudyProgress(packs, console, notice=lambda: tracking.problem)
+        observer = _Observer(packs, progress, tracking, console)
         with progress:
             came_to_end = sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)
-        sender.hurry()  # while Ray stops
+        tracking.hurry()  # while Ray stops
         return Ending(came_to_end)
     except (StorageError, sweep.SweepError) as error:
         return Ending(came_to_end=False, problem=str(error))
@@ -53,11 +53,11 @@ def train_on_ray(
 
 
 class _Observer:
-    """Passes what the sweep tells on to the display and to the sender."""
+    """Passes what the sweep tells on to the display and to MLflow's process."""
 
-    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, sender: RunSender, console: Console) -> None:
+    def __init__(self, packs: Sequence[Pack], progress: StudyProgress, tracking: Tracking, console: Console) -> None:
         self.members = {pack.pack_id: [trial.trial_id for trial in pack.trials] for pack in packs}
-        self.progress, self.sender, self.console = progress, sender, console
+        self.progress, self.tracking, self.console = progress, tracking, console
         self.told_as_slow: set[str] = set()
 
     def noticed(self, notice: str) -> None:
@@ -70,8 +70,8 @@ class _Observer:
     def pack_reported(self, pack_id: str, share_done: float, test_errors: dict[str, float]) -> None:
         self.progress.pack_reported(pack_id, share_done, test_errors)
         if share_done:  # something has been measured
-            self.sender.send(self.members[pack_id], ended=False)
+            self.tracking.send(self.members[pack_id], ended=False)
 
     def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
         self.progress.pack_ended(pack_id, statuses)
-        self.sender.send(self.members[pack_id])
+        self.tracking.send(self.members[pack_id])

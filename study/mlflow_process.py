@@ -1,0 +1,242 @@
+"""A study's news → MLflow, through a process of its own.
+
+Importing mlflow takes seconds and sending a run tens of milliseconds of a core: here neither takes turns with the
+driver's threads, which start Ray and keep the workers busy. The driver waits for it only before it trains and when it
+has trained; should the process be lost, the records are still there to be sent.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from study.run_sender import RunSender
+from study.study_folder import StudyFolder, hold_file
+from study.tracking import Connection, check_reachable, check_tracking, is_new_database
+
+NICENESS = 5
+"""Behind the driver, and before Ray's workers, which have 15."""
+LOST = "the process that sends to MLflow was lost"
+
+Answer = TypeVar("Answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What MLflow holds of a study when no more is sent."""
+
+    sent: Mapping[str, str]
+    """Trials whose ended records it holds completely, with the attempts that were sent."""
+    unsent: Sequence[str]
+    """Trials whose records are not completely sent."""
+    problem: str | None
+    """Why the trial that failed last could not be sent."""
+    experiment_id: str | None = None
+    """None where MLflow was not reached."""
+
+
+class MlflowProcess:
+    """The process, from here on; it ends with the context, or with the driver, however that ends."""
+
+    def __init__(self, tracking_uri: str, folder: StudyFolder) -> None:
+        """Raises ValueError where nothing answers or could be written; what else is wrong, the process finds."""
+        self._is_new = is_new_database(tracking_uri)
+        if not self._is_new:
+            with _suggesting_later():
+                check_reachable(tracking_uri)
+        self._told: set[str] = set()
+        self._last_problem: str | None = None
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(1, context, _begin, (tracking_uri, folder))
+        others = set(multiprocessing.active_children())
+        with _signals_blocked():  # and in the process for good: Ctrl-C is for the driver
+            self._asked_for_problem = self._submit(_Side.problem)
+        self._processes = set(multiprocessing.active_children()) - others
+        self._checked = self._submit(_Side.check)
+
+    def __enter__(self) -> "MlflowProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+        self._executor.shutdown()
+
+    def ask(self, data_tags: Mapping[str, str], epochs: int) -> None:
+        """Let the study's experiment be found or made, and what it holds, while other things go on."""
+        self._answer = self._submit(_Side.connect, data_tags, epochs)
+
+    def wait_for_finished(self) -> dict[str, str]:
+        """Return how the trials ended that MLflow holds completely; a database that is new is not waited for.
+
+        Raises:
+            ValueError: what `ask` was told of cannot be used, or not for this study.
+        """
+        if self._is_new:
+            return {}
+        try:
+            self._checked.result()
+            return self._answer.result()
+        except BrokenProcessPool:
+            raise ValueError(f"tracking-uri: {LOST}") from None
+
+    def send(self, trial_ids: Sequence[str], ended: bool = True) -> None:
+        """Send what these trials' records hold by now: soon, if they have ended. Returns at once."""
+        self._told.update(trial_ids)
+        self._submit(_Side.send, trial_ids, ended)
+
+    def hurry(self) -> None:
+        """Send now what was gathered: nothing more is to come soon."""
+        self._submit(_Side.hurry)
+
+    @property
+    def problem(self) -> str | None:
+        """Why a trial could not be sent, as of a moment ago; None when none waits for another attempt."""
+        if self._asked_for_problem.done():
+            try:
+                self._last_problem = self._asked_for_problem.result()
+            except BrokenProcessPool:
+                self._last_problem = LOST
+            self._asked_for_problem = self._submit(_Side.problem)
+        return self._last_problem
+
+    def close(self) -> Outcome:
+        """Send what is left, trying once more what failed."""
+        try:
+            return self._submit(_Side.close).result()
+        except BrokenProcessPool:
+            return Outcome({}, sorted(self._told), LOST)
+
+    def _submit(self, method: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
+        """Let the process call a method of its side, after those that were asked for before."""
+        try:
+            return self._executor.submit(_call, method, *arguments)
+        except BrokenProcessPool as error:
+            future: Future[Answer] = Future()
+            future.set_exception(error)
+            return future
+
+
+class SendLater:
+    """Stands for the process where everything is left to `python -m study sync`: nothing is asked or sent."""
+
+    problem = None
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __enter__(self) -> "SendLater":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, data_tags: Mapping[str, str], epochs: int) -> None:
+        """Ask nobody."""
+
+    def wait_for_finished(self) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+    def send(self, trial_ids: Sequence[str], ended: bool = True) -> None:
+        """Note that these are to be sent."""
+        self._told.update(trial_ids)
+
+    def hurry(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> Outcome:
+        """Return which trials are to be sent."""
+        return Outcome({}, sorted(self._told), "put off with --send-later")
+
+
+Tracking = MlflowProcess | SendLater
+
+
+class _Side:
+    """The process's own side."""
+
+    def __init__(self, tracking_uri: str, folder: StudyFolder) -> None:
+        self.tracking_uri, self.folder = tracking_uri, folder
+        self.connection: Connection | None = None
+        self.sender: RunSender | None = None
+
+    def check(self) -> None:
+        if not is_new_database(self.tracking_uri):
+            with hold_file(self.folder.tracking_lock), _suggesting_later():
+                check_tracking(self.tracking_uri)
+
+    def connect(self, data_tags: Mapping[str, str], epochs: int) -> dict[str, str]:
+        self.connection = Connection(self.tracking_uri, self.folder, data_tags, epochs)
+        self.sender = RunSender(self.connection.open, self.tracking_uri)
+        self.sender.__enter__()
+        return self.connection.run_log.complete_trials() if self.connection.run_log else {}
+
+    def send(self, trial_ids: Sequence[str], ended: bool) -> None:
+        if self.sender is not None:
+            self.sender.send(trial_ids, ended)
+
+    def hurry(self) -> None:
+        if self.sender is not None:
+            self.sender.hurry()
+
+    def problem(self) -> str | None:
+        return self.sender.problem if self.sender is not None else None
+
+    def close(self) -> Outcome:
+        assert self.connection is not None
+        assert self.sender is not None
+        self.sender.__exit__()
+        run_log = self.connection.run_log
+        return Outcome(
+            self.sender.sent, self.sender.unsent, self.sender.problem, run_log.experiment_id if run_log else None
+        )
+
+
+_side: _Side
+
+
+def _begin(tracking_uri: str, folder: StudyFolder) -> None:
+    """Let the process end with the driver, give way to it, and import what it needs while nobody waits for it."""
+    global _side
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    os.nice(NICENESS)
+    _side = _Side(tracking_uri, folder)
+    with contextlib.suppress(Exception):  # who needs it next tells what is wrong
+        importlib.import_module("study.run_log")
+
+
+def _call(method: Callable[..., Any], *arguments: Any) -> Any:
+    return method(_side, *arguments)
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _suggesting_later() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}, or put it off with --send-later") from None
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let processes that are started here get neither SIGINT nor SIGTERM."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
