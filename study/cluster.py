@@ -1,5 +1,6 @@
 """Ray on this machine, or a cluster's address → the devices that trials run on; left again when the study ends."""
 
+import concurrent.futures.thread  # noqa: F401 -- it holds a lock while Ray forks, and must not begin to amid a fork
 import contextlib
 import dataclasses
 import gc

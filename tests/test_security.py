@@ -33,7 +33,7 @@ import sys
 import psutil
 from study import __main__, driver
 
-def look(options, trials, dataset, folder, tracking_uri, console):
+def look(options, trials, dataset, folder, tracking, tracking_uri, console):
     me = psutil.Process()
     with driver._joining_ray(options, console) as train:
         train.args[1].wait()
