@@ -1,0 +1,118 @@
+"""MLflow's process: what it is told arrives, what goes wrong there is told here, and it never outlives the driver."""
+
+import multiprocessing
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from study.mlflow_process import LOST, MlflowProcess, SendLater
+from study.run_log import RunLog
+from study.trial_record import TrialRecord
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
+DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def trial_id(folder, make_trial):
+    trial = make_trial()
+    record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", DATA)
+    record.end("ok")
+    return trial.trial_id
+
+
+def test_what_is_sent_is_known_as_finished_in_the_next_study(uri, folder, trial_id):
+    with MlflowProcess(uri, folder) as process:
+        process.ask(DATA, epochs=1)
+        assert process.wait_for_finished() == {}
+        process.send([trial_id])
+        outcome = process.close()
+    assert list(outcome.sent) == [trial_id]
+    assert (outcome.unsent, outcome.problem) == ([], None)
+    assert outcome.experiment_id == RunLog(uri, folder, DATA, epochs=1).experiment_id
+    with MlflowProcess(uri, folder) as process:
+        process.ask(DATA, epochs=1)
+        assert process.wait_for_finished() == {trial_id: "ok"}
+    assert multiprocessing.active_children() == []
+
+
+def test_what_the_process_finds_wrong_is_raised_here(uri, folder, tmp_path):
+    RunLog(uri, folder, DATA, epochs=1)
+    with MlflowProcess(uri, folder) as process:
+        process.ask({**DATA, "data_checksum": "2"}, epochs=1)
+        with pytest.raises(ValueError, match="was run on synthetic"):
+            process.wait_for_finished()
+    (tmp_path / "text").write_text("no database, but a file that can be written")
+    with MlflowProcess(f"sqlite:///{tmp_path / 'text'}", folder) as process:
+        process.ask(DATA, epochs=1)
+        with pytest.raises(ValueError, match=r"cannot be used .*, or put it off with --send-later"):
+            process.wait_for_finished()
+
+
+def kill_children():
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def test_a_lost_process_is_told_and_its_trials_are_left_to_be_sent(uri, folder, trial_id):
+    RunLog(uri, folder, DATA, epochs=1)
+    with MlflowProcess(uri, folder) as process:
+        process.ask(DATA, epochs=1)
+        process.wait_for_finished()
+        kill_children()
+        process.send([trial_id])
+        process.hurry()
+        deadline = time.monotonic() + 20
+        while process.problem != LOST and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.problem == LOST
+        outcome = process.close()
+    assert (outcome.sent, outcome.unsent, outcome.problem) == ({}, [trial_id], LOST)
+    with MlflowProcess(uri, folder) as process:
+        process.ask(DATA, epochs=1)
+        kill_children()
+        with pytest.raises(ValueError, match=LOST):
+            process.wait_for_finished()
+
+
+DRIVER = f"""
+import multiprocessing, sys, time
+from pathlib import Path
+from study.mlflow_process import MlflowProcess
+from study.study_folder import StudyFolder
+process = MlflowProcess(sys.argv[1], StudyFolder(Path(sys.argv[2]), "some"))
+process.ask({DATA}, epochs=1)
+process.close()
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+time.sleep(60)
+"""
+
+
+def test_it_ends_with_a_driver_that_is_killed(uri, folder):
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, uri, str(folder.storage)], stdout=subprocess.PIPE, text=True
+    )
+    (process,) = [psutil.Process(int(pid)) for pid in driver.stdout.readline().split()]
+    driver.kill()
+    driver.communicate()
+    process.wait(timeout=20)
+
+
+def test_what_is_put_off_is_counted():
+    with SendLater() as later:
+        later.ask(DATA, epochs=1)
+        assert later.wait_for_finished() == {}
+        later.send(["b", "a"])
+        later.send(["a"], ended=False)
+        later.hurry()
+        assert later.problem is None
+        outcome = later.close()
+    assert (outcome.sent, outcome.unsent, outcome.experiment_id) == ({}, ["a", "b"], None)
