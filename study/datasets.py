@@ -24,6 +24,9 @@ ORDER_SEED = 0
 CACHE_FORMAT = "stratified order, version 3"
 """Part of a cache's name: change it with the order or content of what is cached."""
 
+CACHED_TYPES = (np.uint8, np.int64) * 2
+"""Of images and labels, of both splits."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -98,7 +101,7 @@ def load_dataset(specification: str, data_folder: Path) -> Dataset:
         ValueError: the specification is unknown, or its images are missing, empty or broken.
     """
     fingerprint = f"{CACHE_FORMAT}: {image_sources.fingerprint(specification)}"
-    cache = data_folder / "cache" / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}.npz"
+    cache = data_folder / "cache" / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}.arrays"
     with locked(cache):
         cached = _read_cache(cache)
         if cached is None:
@@ -195,37 +198,37 @@ def _checksum(splits: DecodedSplits) -> str:
 def _read_cache(path: Path) -> tuple[DecodedSplits, str, np.ndarray] | None:
     """Return cached images, their checksum and brightnesses, or None when there are none or their checksum fails."""
     try:
-        # numpy leaves a file open that it opened itself and found damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            splits = DecodedSplits(
-                classes=tuple(stored["classes"].tolist()),
-                train_images=stored["train_images"],
-                train_labels=stored["train_labels"],
-                test_images=stored["test_images"],
-                test_labels=stored["test_labels"],
-            )
-            checksum, counts = str(stored["checksum"]), stored["brightness_counts"]
-            is_whole = _checksum(splits) == checksum and counts.sum() == splits.train_images.size
-            return (splits, checksum, counts) if is_whole else None
-    except Exception:  # a damaged file makes numpy and zipfile raise nearly anything
+        with path.open("rb") as file:
+            classes, *images_and_labels, checksums, counts = [np.load(file, allow_pickle=False) for _ in range(7)]
+        splits = DecodedSplits(tuple(classes.tolist()), *images_and_labels)
+        checksum, seal = map(str, checksums)
+        have_types = all(array.dtype == dtype for array, dtype in zip(images_and_labels, CACHED_TYPES, strict=True))
+        is_whole = have_types and _checksum(splits) == checksum and _seal(checksum, counts) == seal
+        return (splits, checksum, counts) if is_whole else None
+    except Exception:  # a damaged file makes numpy raise nearly anything
         return None
 
 
+def _seal(checksum: str, counts: np.ndarray) -> str:
+    return hashlib.sha256(checksum.encode() + counts.tobytes()).hexdigest()
+
+
 def _write_cache(path: Path, splits: DecodedSplits, checksum: str, counts: np.ndarray) -> None:
-    """Write beside the target, then rename: a reader sees the whole file or none. Called with the lock held."""
+    """Write beside the target, then rename: a reader sees the whole file or none. Called with the lock held.
+
+    The arrays follow each other, so that each is read in one piece: the many pieces in which numpy reads its archives
+    would each wait for a thread that imports meanwhile.
+    """
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
-            np.savez(
-                file,
-                classes=np.array(splits.classes),
-                train_images=splits.train_images,
-                train_labels=splits.train_labels,
-                test_images=splits.test_images,
-                test_labels=splits.test_labels,
-                checksum=np.array(checksum),
-                brightness_counts=counts,
-            )
+            for array in (
+                np.array(splits.classes),
+                *(splits.train_images, splits.train_labels, splits.test_images, splits.test_labels),
+                np.array([checksum, _seal(checksum, counts)]),
+                counts,
+            ):
+                np.save(file, array)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -1,4 +1,4 @@
-"""Trials that have news → their records sent to MLflow, by a thread of the driver while training goes on.
+"""Trials that have news → their records sent to MLflow, by a thread.
 
 A server that does not answer is tried again later; training never waits for it.
 """
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from study.run_log import RunLog, Transmission
 
 RETRY_SECONDS = 5.0
-GATHER_SECONDS = 5.0
-"""News are gathered for so long before they are sent: a trial that has ended by then takes the fewest requests, and the
-thread of the driver that keeps the workers busy is disturbed less. Nothing is lost: the records are on the disk."""
+GATHER_SECONDS = 1.0
+"""News are gathered for so long before they are sent: a trial that has ended by then takes the fewest requests. Nothing
+is lost: the records are on the disk."""
 RUNNING_SECONDS = 15.0
 """A trial that has not ended is sent no earlier than so long after its news: a short one is sent once, whole."""
 FAILURES_IN_A_ROW = 3
@@ -84,7 +84,7 @@ class RunSender:
         return sorted(self._unsent)
 
     def _run(self) -> None:
-        self._has_been_told.wait()  # earlier, importing mlflow would take turns with the workers' beginning
+        self._has_been_told.wait()  # earlier, making a database would take turns with the workers' beginning
         if not self._closing:
             with contextlib.suppress(Exception):  # it is tried again, and told, when something is due
                 self._open()

@@ -125,7 +125,7 @@ def test_any_tree_of_images_is_a_data_set_or_one_line(tree):
 def test_a_damaged_cache_is_made_again(data):
     with tempfile.TemporaryDirectory() as folder:
         good = load_dataset("synthetic:50", Path(folder))
-        (cache,) = (Path(folder) / "cache").glob("*.npz")
+        (cache,) = (Path(folder) / "cache").glob("*.arrays")
         content = bytearray(cache.read_bytes())
         for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=5)):
             content[place] = data.draw(st.integers(0, 255))
