@@ -23,6 +23,8 @@ from study.tracking import Connection, check_reachable, check_tracking, is_new_d
 
 NICENESS = 5
 """Behind the driver, and before Ray's workers, which have 15."""
+IDLE_NICENESS = 19
+"""Of what nobody waits for."""
 LOST = "the process that sends to MLflow was lost"
 
 Answer = TypeVar("Answer")
@@ -204,11 +206,17 @@ _side: _Side
 
 
 def _begin(tracking_uri: str, folder: StudyFolder) -> None:
-    """Let the process end with the driver, give way to it, and import what it needs while nobody waits for it."""
+    """Let the process end with the driver, give way to it, and import mlflow before there is anything to send."""
     global _side
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.nice(NICENESS)
     _side = _Side(tracking_uri, folder)
+    if is_new_database(tracking_uri):  # else it is needed at once, and waited for
+        threading.Thread(target=_import_run_log, daemon=True).start()
+
+
+def _import_run_log() -> None:
+    os.nice(IDLE_NICENESS)  # Linux has one for each thread
     with contextlib.suppress(Exception):  # who needs it next tells what is wrong
         importlib.import_module("study.run_log")
 
