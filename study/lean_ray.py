@@ -98,14 +98,22 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def make_tune_lean() -> None:
-    """Let Tune neither count callbacks nor ask for an environment of its workers, for the rest of this process.
+    """Let Tune skip what this study has no use for, for the rest of this process.
 
-    To count callbacks for Ray's usage statistics it imports all it knows of, mlflow for one. The environment holds a
-    setting for Lightning and this machine's AWS keys; workers here need none, and storage is a folder on all nodes.
+    To count callbacks for Ray's usage statistics it imports all it knows of, mlflow for one. The environment of its
+    workers holds a setting for Lightning and this machine's AWS keys; workers here need none, and storage is a folder
+    on all nodes. The state of each Ray trial, which it writes when a sweep ends, is for a restore; until it has, all
+    wait, the longer the more packs there are. And Ray disassembles what a worker is to run, in order to warn of what is
+    sent often; here it is sent once.
     """
     import ray.air._internal.usage  # with Tune, this takes a second
-    from ray.tune.execution import class_cache
+    from ray._private.function_manager import FunctionActorManager
+    from ray.tune.execution import class_cache, tune_controller
 
     ray.air._internal.usage.tag_callbacks = lambda callbacks: False
     class_cache.DEFAULT_ENV_VARS = {}
     class_cache.ENV_VARS_TO_PROPAGATE = set()
+    tune_controller.TuneController._get_trial_checkpoints = lambda self: {}  # type: ignore[method-assign]
+    FunctionActorManager.compute_collision_identifier = (  # type: ignore[method-assign]
+        lambda self, function_or_class: function_or_class.__name__.encode()
+    )

@@ -30,7 +30,7 @@ from study.packing import CPU_PACK, GPU_PACK, Pack
 from study.quick_imports import quick_imports
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder
 from study.trial_config import TrialConfig, one_line
-from study.trial_record import end_as_failed, has_ended, read_status
+from study.trial_record import end_as_failed, is_an_ending, read_end
 
 RESTARTS_AFTER_LOSS = 100
 """How often a pack is started again after its worker was lost; `pack_training` gives single trials up earlier."""
@@ -255,12 +255,15 @@ class _ObserverCallback(tune.Callback):
 
     def _end(self, trial: Any, error: str) -> None:
         pack = self.manifest[trial.config["pack_id"]]
-        paths = {member.trial_id: self.folder.record_path(member.trial_id) for member in pack.trials}
+        statuses = {}
         for member in pack.trials:
-            path = paths[member.trial_id]
-            if not has_ended(path, self.sweep_id):
+            path = self.folder.record_path(member.trial_id)
+            end = read_end(path)
+            if not is_an_ending(end, self.sweep_id):
                 if not error:
                     return  # not an ending: Tune announces recoveries and interruptions as completions, too
                 end_as_failed(path, member, pack.pack_id, self.data_tags, error, self.sweep_id)
+                end = read_end(path)
+            statuses[member.trial_id] = end.get("status", "")
         self.ended.add(pack.pack_id)
-        self.observer.pack_ended(pack.pack_id, {trial_id: read_status(path) or "" for trial_id, path in paths.items()})
+        self.observer.pack_ended(pack.pack_id, statuses)

@@ -190,7 +190,11 @@ def read_status(path: Path) -> str | None:
 
 def has_ended(path: Path, sweep_id: str) -> bool:
     """Say whether nothing is left to be done for a trial in this sweep; one that failed earlier is tried again."""
-    end = read_end(path)
+    return is_an_ending(read_end(path), sweep_id)
+
+
+def is_an_ending(end: Mapping[str, Any], sweep_id: str) -> bool:
+    """Say the same of a record's last line, as `read_end` returns it."""
     return end.get("status") in schema.ENDED_STATUSES or (bool(end) and end.get("sweep") == sweep_id)
 
 

@@ -11,7 +11,9 @@ import ray._private.node
 import ray._private.ray_constants
 import ray.air._internal.usage
 from ray import tune
+from ray._private.function_manager import FunctionActorManager
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 
 from study import lean_ray
 
@@ -41,11 +43,13 @@ def environment_of_workers():
     return class_cache._ActorClassCache().get(tune.Trainable)._default_options["runtime_env"]
 
 
-def test_tune_asks_for_no_environment_and_imports_nothing_to_count_callbacks(monkeypatch):
+def test_tune_skips_what_a_study_has_no_use_for(monkeypatch):
     for module, name in (
         (class_cache, "DEFAULT_ENV_VARS"),
         (class_cache, "ENV_VARS_TO_PROPAGATE"),
         (ray.air._internal.usage, "tag_callbacks"),
+        (TuneController, "_get_trial_checkpoints"),
+        (FunctionActorManager, "compute_collision_identifier"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # restored at the end
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a key")
@@ -56,6 +60,8 @@ def test_tune_asks_for_no_environment_and_imports_nothing_to_count_callbacks(mon
     monkeypatch.setattr(ray.air._internal.usage, "_count_callbacks", counted.append)
     ray.air._internal.usage.tag_callbacks([tune.Callback()])
     assert not counted
+    assert TuneController._get_trial_checkpoints(None) == {}
+    assert FunctionActorManager.compute_collision_identifier(None, tune.Trainable) == b"Trainable"
 
 
 def test_an_idle_agent_ends_with_its_node():
