@@ -158,7 +158,7 @@ def _torch_sees_a_gpu() -> bool:
 
 def disconnect() -> None:
     """Leave the cluster; stops a Ray that `connect` started."""
-    # Ray ends the process when another thread, as the one that sends to MLflow, collects Ray's objects in this moment.
+    # Ray ends the process when another thread collects Ray's objects in this moment.
     gc.collect()
     gc.disable()
     try:

@@ -50,7 +50,7 @@ def conclude(
     console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
     # `make ui` and the analysis look there, whatever is set in this terminal alone.
     at_home = tracking_uri == schema.home_tracking_uri()
-    if outcome.experiment_id is not None:  # else there is nothing to browse yet
+    if outcome.experiment_id is not None:
         _tell_where_to_browse(outcome.experiment_id, tracking_uri, at_home, console)
     place = "" if at_home else f" --tracking-uri {shown_uri}"
     report = f"Report: python -m analysis report {folder.name}{place}"

@@ -210,7 +210,8 @@ def _read_cache(path: Path) -> tuple[DecodedSplits, str, np.ndarray] | None:
 
 
 def _seal(checksum: str, counts: np.ndarray) -> str:
-    return hashlib.sha256(checksum.encode() + counts.tobytes()).hexdigest()
+    described = f"{checksum} {counts.dtype} {counts.shape}".encode()
+    return hashlib.sha256(described + counts.tobytes()).hexdigest()
 
 
 def _write_cache(path: Path, splits: DecodedSplits, checksum: str, counts: np.ndarray) -> None:
@@ -234,4 +235,4 @@ def _write_cache(path: Path, splits: DecodedSplits, checksum: str, counts: np.nd
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ValueError(f"data folder: cannot write {path} ({error.strerror}); choose another one") from None
+        raise ValueError(f"data folder: cannot write {path} ({error.strerror or error}); choose another one") from None

@@ -61,9 +61,18 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     is_new = not os.path.isdir(folder.path)  # noqa: PTH112 -- unlike Path's, it says no to a name that is too long
     with contextlib.ExitStack() as stack:
         try:
-            tracking = _prepare(options, trials, folder, tracking_uri)
+            if not options.dry_run:
+                folder.create()
+            if _not_ended(trials, folder):
+                _check_place(options)
+            asks_nobody = options.dry_run or options.send_later
+            tracking: Tracking = SendLater() if asks_nobody else MlflowProcess(tracking_uri, folder)
             stack.enter_context(tracking)
+            if _not_ended(trials, folder) and not options.dry_run:
+                # Beside the images and MLflow, which leave a core idle.
+                threading.Thread(target=_import_ray, daemon=True).start()
             dataset = _prepare_images(options, trials, folder, console)
+            tracking.check()
         except ValueError:
             if is_new:
                 folder.remove_empty()  # of a study that never began
@@ -72,18 +81,8 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
             _print_dry_run(options, trials, dataset, folder, console)
             return 0
         stack.enter_context(hold_study(folder))
+        stack.push(tracking.__exit__)  # once more, before another driver may hold the study
         return _run_locked(options, trials, dataset, folder, tracking, tracking_uri, console)
-
-
-def _prepare(options: StudyOptions, trials: Sequence[TrialConfig], folder: StudyFolder, tracking_uri: str) -> Tracking:
-    """Begin what takes seconds of a core, in the background; raises ValueError for what is wrong with the request."""
-    if not options.dry_run:
-        folder.create()
-    if _not_ended(trials, folder):
-        _check_place(options)
-        if not options.dry_run:
-            threading.Thread(target=_import_ray, daemon=True).start()  # beside the images, which leave a core idle
-    return SendLater() if options.dry_run or options.send_later else MlflowProcess(tracking_uri, folder)
 
 
 def _prepare_images(
@@ -120,8 +119,10 @@ def _check_place(options: StudyOptions) -> None:
 
 
 def _import_ray() -> None:
-    with contextlib.suppress(Exception):  # who needs it next tells what is wrong
+    """Import Ray and Tune; the former first, so that Ray can start meanwhile."""
+    with contextlib.suppress(Exception), quick_imports():  # who needs it next tells what is wrong
         importlib.import_module("study.cluster")
+        importlib.import_module("study.training_session")
 
 
 @contextlib.contextmanager
@@ -163,17 +164,16 @@ def _run_locked(
     tracking.ask(describe_data(dataset), max(trial.epochs for trial in trials))
     shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
     ending = Ending(came_to_end=True)
-    # MLflow may know more trials as finished, but its answer would take as long as Ray takes to start.
-    with _joining_ray(options, console) if _not_ended(trials, folder) else contextlib.nullcontext() as train:
-        finished = finished_trials(tracking.wait_for_finished(), folder, [trial.trial_id for trial in trials])
-        remaining = [trial for trial in trials if trial.trial_id not in finished]
-        console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
-        folder.remove_leftovers(ended=set(finished))
+    finished = finished_trials(tracking.wait_for_finished(), folder, [trial.trial_id for trial in trials])
+    remaining = [trial for trial in trials if trial.trial_id not in finished]
+    console.print(f"Study {options.name}: {len(trials)} trials, {len(finished)} of them finished before.")
+    folder.remove_leftovers(ended=set(finished))
+    with _joining_ray(options, console) if remaining else contextlib.nullcontext() as train:
         try:
             # MLflow itself is asked what it holds, unless it is not to be.
             sent_before = known_as_sent(folder, shown_uri, finished) if options.send_later else set()
             tracking.send(sorted(set(finished) - sent_before))
-            if train is not None and remaining:
+            if train is not None:
                 ending = train(remaining, dataset, folder, tracking)
         finally:
             outcome = tracking.close()

@@ -8,24 +8,30 @@ has trained; should the process be lost, the records are still there to be sent.
 import contextlib
 import dataclasses
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from study.run_sender import RunSender
 from study.study_folder import StudyFolder, hold_file
 from study.tracking import Connection, check_reachable, check_tracking, is_new_database
+from study.trial_config import one_line
 
 NICENESS = 5
-"""Behind the driver, and before Ray's workers, which have 15."""
-IDLE_NICENESS = 19
-"""Of what nobody waits for."""
-LOST = "the process that sends to MLflow was lost"
+"""Behind the driver, and before Ray's workers."""
+WORKERS_NICENESS = 15
+"""Ray's default."""
+LOST = "the process that sends was lost, so some of them may be there"
 
 Answer = TypeVar("Answer")
 
@@ -45,31 +51,53 @@ class Outcome:
 
 
 class MlflowProcess:
-    """The process, from here on; it ends with the context, or with the driver, however that ends."""
+    """The process; use as a context manager. It ends with the context, or with the driver, however that ends.
+
+    First `check`, then `ask` and `wait_for_finished`; when no more is sent, `close`.
+    """
 
     def __init__(self, tracking_uri: str, folder: StudyFolder) -> None:
-        """Raises ValueError where nothing answers or could be written; what else is wrong, the process finds."""
+        """Raises ValueError where nothing answers or could be written; what else is wrong, `check` tells."""
+        self._uri, self._folder = tracking_uri, folder
         self._is_new = is_new_database(tracking_uri)
         if not self._is_new:
             with _suggesting_later():
                 check_reachable(tracking_uri)
         self._told: set[str] = set()
         self._last_problem: str | None = None
-        context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(1, context, _begin, (tracking_uri, folder))
-        others = set(multiprocessing.active_children())
-        with _signals_blocked():  # and in the process for good: Ctrl-C is for the driver
-            self._asked_for_problem = self._submit(_Side.problem)
-        self._processes = set(multiprocessing.active_children()) - others
-        self._checked = self._submit(_Side.check)
 
     def __enter__(self) -> "MlflowProcess":
+        others = set(multiprocessing.active_children())
+        self._executor = ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), _begin, (self._uri, self._folder, self._is_new)
+        )
+        try:
+            with _signals_blocked(), _no_main_module():
+                self._asked_for_problem = self._submit(_Side.problem)
+            self._checked = self._submit(_Side.check)
+        except BaseException:  # Ctrl-C in this moment, for one
+            self._kill(set(multiprocessing.active_children()) - others)
+            raise
+        self._processes = set(multiprocessing.active_children()) - others
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
+        try:
+            if self._uri.startswith("sqlite:"):
+                wait([self._checked])  # it may be making tables, and half of them would be of no use
+        finally:
+            self._kill(self._processes)
+
+    def _kill(self, processes: Iterable[BaseProcess]) -> None:
+        for process in processes:
             process.kill()
-        self._executor.shutdown()
+            process.join()
+        self._executor.shutdown(wait=False)
+
+    def check(self) -> None:
+        """Raise ValueError when MLflow cannot be used; a database that is new is not waited for."""
+        if not self._is_new:
+            self._result(self._checked)
 
     def ask(self, data_tags: Mapping[str, str], epochs: int) -> None:
         """Let the study's experiment be found or made, and what it holds, while other things go on."""
@@ -79,15 +107,9 @@ class MlflowProcess:
         """Return how the trials ended that MLflow holds completely; a database that is new is not waited for.
 
         Raises:
-            ValueError: what `ask` was told of cannot be used, or not for this study.
+            ValueError: MLflow cannot be used for this study.
         """
-        if self._is_new:
-            return {}
-        try:
-            self._checked.result()
-            return self._answer.result()
-        except BrokenProcessPool:
-            raise ValueError(f"tracking-uri: {LOST}") from None
+        return {} if self._is_new else self._result(self._answer)
 
     def send(self, trial_ids: Sequence[str], ended: bool = True) -> None:
         """Send what these trials' records hold by now: soon, if they have ended. Returns at once."""
@@ -102,19 +124,23 @@ class MlflowProcess:
     def problem(self) -> str | None:
         """Why a trial could not be sent, as of a moment ago; None when none waits for another attempt."""
         if self._asked_for_problem.done():
-            try:
-                self._last_problem = self._asked_for_problem.result()
-            except BrokenProcessPool:
-                self._last_problem = LOST
-            self._asked_for_problem = self._submit(_Side.problem)
+            answer, self._asked_for_problem = self._asked_for_problem, self._submit(_Side.problem)
+            error = answer.exception()
+            self._last_problem = _reason(error) if error else answer.result()
         return self._last_problem
 
     def close(self) -> Outcome:
         """Send what is left, trying once more what failed."""
         try:
             return self._submit(_Side.close).result()
-        except BrokenProcessPool:
-            return Outcome({}, sorted(self._told), LOST)
+        except RuntimeError as error:
+            return Outcome({}, sorted(self._told), _reason(error))
+
+    def _result(self, future: Future[Answer]) -> Answer:
+        try:
+            return future.result()
+        except RuntimeError as error:
+            raise ValueError(f"tracking-uri: {_reason(error)}") from None
 
     def _submit(self, method: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
         """Let the process call a method of its side, after those that were asked for before."""
@@ -139,6 +165,9 @@ class SendLater:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def check(self) -> None:
+        """Find nothing wrong."""
 
     def ask(self, data_tags: Mapping[str, str], epochs: int) -> None:
         """Ask nobody."""
@@ -165,18 +194,18 @@ Tracking = MlflowProcess | SendLater
 class _Side:
     """The process's own side."""
 
-    def __init__(self, tracking_uri: str, folder: StudyFolder) -> None:
-        self.tracking_uri, self.folder = tracking_uri, folder
+    def __init__(self, tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
+        self.tracking_uri, self.folder, self.is_new = tracking_uri, folder, is_new
         self.connection: Connection | None = None
         self.sender: RunSender | None = None
 
     def check(self) -> None:
-        if not is_new_database(self.tracking_uri):
+        if not self.is_new:
             with hold_file(self.folder.tracking_lock), _suggesting_later():
                 check_tracking(self.tracking_uri)
 
     def connect(self, data_tags: Mapping[str, str], epochs: int) -> dict[str, str]:
-        self.connection = Connection(self.tracking_uri, self.folder, data_tags, epochs)
+        self.connection = Connection(self.tracking_uri, self.folder, data_tags, epochs, at_once=not self.is_new)
         self.sender = RunSender(self.connection.open, self.tracking_uri)
         self.sender.__enter__()
         return self.connection.run_log.complete_trials() if self.connection.run_log else {}
@@ -205,24 +234,36 @@ class _Side:
 _side: _Side
 
 
-def _begin(tracking_uri: str, folder: StudyFolder) -> None:
+def _begin(tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
     """Let the process end with the driver, give way to it, and import mlflow before there is anything to send."""
     global _side
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.nice(NICENESS)
-    _side = _Side(tracking_uri, folder)
-    if is_new_database(tracking_uri):  # else it is needed at once, and waited for
+    warnings.simplefilter("ignore")  # whatever goes wrong is raised or told, and the terminal shows the progress
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    _side = _Side(tracking_uri, folder, is_new)
+    if is_new:  # else it is needed at once
         threading.Thread(target=_import_run_log, daemon=True).start()
 
 
 def _import_run_log() -> None:
-    os.nice(IDLE_NICENESS)  # Linux has one for each thread
+    """Import what sends, taking turns with the workers, which begin meanwhile."""
+    os.nice(WORKERS_NICENESS - NICENESS)  # Linux has one for each thread
     with contextlib.suppress(Exception):  # who needs it next tells what is wrong
         importlib.import_module("study.run_log")
 
 
 def _call(method: Callable[..., Any], *arguments: Any) -> Any:
-    return method(_side, *arguments)
+    try:
+        return method(_side, *arguments)
+    except ValueError:
+        raise
+    except Exception as error:  # of any library, and perhaps one that cannot be sent to another process
+        raise RuntimeError(one_line(error)) from None
+
+
+def _reason(error: BaseException) -> str:
+    return LOST if isinstance(error, BrokenProcessPool) else one_line(error)
 
 
 def _end_with_driver() -> None:
@@ -242,9 +283,20 @@ def _suggesting_later() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Let processes that are started here get neither SIGINT nor SIGTERM."""
+    """Let processes and threads that are started here get neither SIGINT nor SIGTERM: Ctrl-C is for the driver."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Let processes that are started here do without the program's main module, which they would import again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

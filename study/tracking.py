@@ -1,7 +1,6 @@
 """A tracking URI → whether MLflow can be used there, and the RunLog of a study as soon as it can.
 
-mlflow takes two seconds to import, so what needs it is imported where it is first asked: for a database that is new,
-once something has been measured.
+mlflow takes two seconds to import, so what needs it is imported where it is first asked.
 """
 
 import contextlib
@@ -60,7 +59,10 @@ def check_tracking(tracking_uri: str) -> None:
 
 
 def is_new_database(tracking_uri: str) -> bool:
-    """Say whether this is a file that can be written and holds nothing yet: no request can be wrong about it."""
+    """Say whether this is a file that can be written and holds nothing yet: no request can be wrong about it.
+
+    Making its tables takes seconds, in which training can begin.
+    """
     path = schema.sqlite_path(tracking_uri)
     if not tracking_uri.startswith("sqlite:///") or "?" in tracking_uri or not path.is_absolute():
         return False
@@ -90,16 +92,15 @@ def _check_server(tracking_uri: str, shown: str) -> None:
 
 
 class Connection:
-    """The RunLog of a study, opened at once if the server lets it, else whenever `open` is called and succeeds.
+    """The RunLog of a study, opened `at_once` if the server lets it, else whenever `open` is called and succeeds."""
 
-    A database that is new is left to `open`, too: making its tables takes seconds, in which training can begin.
-    """
-
-    def __init__(self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int) -> None:
-        """Raises ValueError as RunLog does."""
+    def __init__(
+        self, tracking_uri: str, folder: StudyFolder, data_tags: Mapping[str, str], epochs: int, at_once: bool = True
+    ) -> None:
+        """Raises ValueError as RunLog does, if it is opened now."""
         self.tracking_uri, self.folder, self.data_tags, self.epochs = tracking_uri, folder, data_tags, epochs
         self.run_log: RunLog | None = None
-        if not is_new_database(tracking_uri):
+        if at_once:
             from study.run_log import SERVER_FAILURES
 
             # Another study's driver may be making the tables.

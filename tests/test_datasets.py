@@ -9,6 +9,8 @@ import io
 import multiprocessing
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 import threading
 
@@ -106,8 +108,9 @@ def test_a_cache_damaged_in_any_part_is_refused(tmp_path):
     counts = datasets._read_cache(cache)[2]
     begins = [part.start() for part in re.finditer(re.escape(np.lib.format.MAGIC_PREFIX), content)]
     assert len(begins) == 7
-    cache.write_bytes(content.replace(b"<i8", b">i8"))  # the same bytes, read as other labels
-    assert datasets._read_cache(cache) is None
+    for part in re.finditer(b"<i8", content):  # the same bytes, read as other labels or brightnesses
+        cache.write_bytes(content[: part.start()] + b">" + content[part.start() + 1 :])
+        assert datasets._read_cache(cache) is None
     places = [begin + offset for begin in begins for offset in range(0, 150, 3)]
     for place in places:
         cache.write_bytes(content[:place])
@@ -143,6 +146,22 @@ def test_an_unwritable_cache_is_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(ValueError, match=r"data folder: cannot write .* \(No space left on device\)"):
         load_dataset("synthetic:100", tmp_path)
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_a_full_disk_is_a_one_line_error(tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+from study.datasets import load_dataset
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    load_dataset("synthetic:100", Path(sys.argv[1]))
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert re.fullmatch(r"data folder: cannot write .*\.arrays \(.*written\); choose another one\n", done.stdout)
     assert not list((tmp_path / "cache").glob("*.part"))
 
 

@@ -1,6 +1,8 @@
 """MLflow's process: what it is told arrives, what goes wrong there is told here, and it never outlives the driver."""
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,19 @@ from study.trial_record import TrialRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
+
+
+DRIVER = f"""
+import multiprocessing, sys, time
+from pathlib import Path
+from study.mlflow_process import MlflowProcess
+from study.study_folder import StudyFolder
+process = MlflowProcess(sys.argv[1], StudyFolder(Path(sys.argv[2]), "some")).__enter__()
+process.ask({DATA}, epochs=1)
+process.close()
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -51,10 +66,64 @@ def test_what_the_process_finds_wrong_is_raised_here(uri, folder, tmp_path):
         with pytest.raises(ValueError, match="was run on synthetic"):
             process.wait_for_finished()
     (tmp_path / "text").write_text("no database, but a file that can be written")
-    with MlflowProcess(f"sqlite:///{tmp_path / 'text'}", folder) as process:
+    unusable = pytest.raises(ValueError, match=r"cannot be used .*, or put it off with --send-later")
+    with MlflowProcess(f"sqlite:///{tmp_path / 'text'}", folder) as process, unusable:
+        process.check()
+    with pytest.raises(ValueError, match=r"does not answer .*, or put it off with --send-later"):
+        MlflowProcess("http://127.0.0.1:9", folder)
+
+
+def test_a_database_that_is_refused_once_somebody_has_made_it_is_told_in_the_end(uri, folder, trial_id):
+    with MlflowProcess(uri, folder) as process:
+        RunLog(uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
+        process.check()
         process.ask(DATA, epochs=1)
-        with pytest.raises(ValueError, match=r"cannot be used .*, or put it off with --send-later"):
-            process.wait_for_finished()
+        assert process.wait_for_finished() == {}
+        process.send([trial_id])
+        outcome = process.close()
+    assert outcome.unsent == [trial_id]
+    assert "was run on synthetic" in (outcome.problem or "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_a_whole_group_are_left_to_the_driver(uri, folder, trial_id, number):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with MlflowProcess(uri, folder) as process:
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, number)
+        process.ask(DATA, epochs=1)
+        process.send([trial_id])
+        assert list(process.close().sent) == [trial_id]
+
+
+def test_tables_that_are_being_made_are_finished_whatever_else_is_wrong(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyError), MlflowProcess("sqlite:///relative.db", folder):
+        raise KeyError
+    assert RunLog("sqlite:///relative.db", folder, DATA, epochs=1).find_runs() == {}
+
+
+def test_a_process_that_was_started_when_ctrl_c_came_is_not_left(uri, folder, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    process = MlflowProcess(uri, folder)
+    original = process._submit
+    monkeypatch.setattr(process, "_submit", lambda method, *a: original(method) and interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        process.__enter__()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_script_without_a_main_guard_is_not_run_twice(uri, folder, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("print('once')\n" + DRIVER.replace("time.sleep(60)", "process.__exit__()"))
+    done = subprocess.run(
+        [sys.executable, script, uri, folder.storage], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.count("once") == 1
+    assert done.stderr == ""
 
 
 def kill_children():
@@ -81,19 +150,8 @@ def test_a_lost_process_is_told_and_its_trials_are_left_to_be_sent(uri, folder, 
         kill_children()
         with pytest.raises(ValueError, match=LOST):
             process.wait_for_finished()
-
-
-DRIVER = f"""
-import multiprocessing, sys, time
-from pathlib import Path
-from study.mlflow_process import MlflowProcess
-from study.study_folder import StudyFolder
-process = MlflowProcess(sys.argv[1], StudyFolder(Path(sys.argv[2]), "some"))
-process.ask({DATA}, epochs=1)
-process.close()
-print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-time.sleep(60)
-"""
+        with pytest.raises(ValueError, match=LOST):
+            process.check()
 
 
 def test_it_ends_with_a_driver_that_is_killed(uri, folder):

@@ -75,7 +75,7 @@ def test_a_database_that_never_answers_is_given_up(monkeypatch):
 def test_a_new_database_is_made_when_it_is_asked_for(tmp_path, folder):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert is_new_database(uri)
-    connection = Connection(uri, folder, DATA, epochs=1)
+    connection = Connection(uri, folder, DATA, epochs=1, at_once=False)
     assert connection.run_log is None
     assert is_new_database(uri)
     assert connection.open().find_runs() == {}
