@@ -72,7 +72,7 @@ def test_ray_on_this_machine_listens_on_loopback_alone_and_leaves_nothing(tmp_pa
 
 def test_the_driver_says_so_before_it_imports_ray():
     text = (ROOT / "study" / "driver.py").read_text().partition("def run_study")[2].partition("\n\n\n")[0]
-    assert text.index("keep_ray_on_loopback()") < text.index("_prepare(")
+    assert text.index("keep_ray_on_loopback()") < text.index("_import_ray")
 
 
 def test_mlflow_is_served_on_loopback():
