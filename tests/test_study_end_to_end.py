@@ -49,7 +49,8 @@ def run(folder, module, *arguments, status=0):
     done = subprocess.run(
         command(folder, module, *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=250
     )
-    assert done.returncode == status, done.stdout + done.stderr
+    print(done.stdout, done.stderr)  # shown when something fails later
+    assert done.returncode == status
     assert "Traceback" not in done.stderr
     return done
 
