@@ -16,15 +16,15 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from study.run_sender import RunSender
 from study.study_folder import StudyFolder, hold_file
-from study.tracking import Connection, check_reachable, check_tracking, is_new_database
+from study.tracking import Connection as StudyConnection
+from study.tracking import check_reachable, check_tracking, is_new_database
 from study.trial_config import one_line
 
 NICENESS = 5
@@ -67,18 +67,19 @@ class MlflowProcess:
         self._last_problem: str | None = None
 
     def __enter__(self) -> "MlflowProcess":
-        others = set(multiprocessing.active_children())
-        self._executor = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), _begin, (self._uri, self._folder, self._is_new)
-        )
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._uri, self._folder, self._is_new))
+        self._calls = ThreadPoolExecutor(1, "mlflow calls")  # one after the other, and training waits for none
         try:
             with _signals_blocked(), _no_main_module():
-                self._asked_for_problem = self._submit(_Side.problem)
+                self._process.start()
+            theirs.close()  # so that the end of the process is the end of the connection
+            self._asked_for_problem = self._submit(_Side.problem)
             self._checked = self._submit(_Side.check)
         except BaseException:  # Ctrl-C in this moment, for one
-            self._kill(set(multiprocessing.active_children()) - others)
+            self._kill()
             raise
-        self._processes = set(multiprocessing.active_children()) - others
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,13 +87,14 @@ class MlflowProcess:
             if self._uri.startswith("sqlite:"):
                 wait([self._checked])  # it may be making tables, and half of them would be of no use
         finally:
-            self._kill(self._processes)
+            self._kill()
 
-    def _kill(self, processes: Iterable[BaseProcess]) -> None:
-        for process in processes:
-            process.kill()
-            process.join()
-        self._executor.shutdown(wait=False)
+    def _kill(self) -> None:
+        if self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
+        self._calls.shutdown()
+        self._connection.close()
 
     def check(self) -> None:
         """Raise ValueError when MLflow cannot be used; a database that is new is not waited for."""
@@ -126,7 +128,7 @@ class MlflowProcess:
         if self._asked_for_problem.done():
             answer, self._asked_for_problem = self._asked_for_problem, self._submit(_Side.problem)
             error = answer.exception()
-            self._last_problem = _reason(error) if error else answer.result()
+            self._last_problem = str(error) if error else answer.result()
         return self._last_problem
 
     def close(self) -> Outcome:
@@ -134,22 +136,30 @@ class MlflowProcess:
         try:
             return self._submit(_Side.close).result()
         except RuntimeError as error:
-            return Outcome({}, sorted(self._told), _reason(error))
+            return Outcome({}, sorted(self._told), str(error))
+
+    def _submit(self, method: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
+        """Let the process call a method of its side, after those that were asked for before.
+
+        What it raises is a ValueError of that side, or else a RuntimeError of one line.
+        """
+        return self._calls.submit(self._call, method, *arguments)
+
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            self._connection.send((method, arguments))
+            answer, error = self._connection.recv()
+        except (OSError, EOFError):
+            raise RuntimeError(LOST) from None
+        if error is not None:
+            raise error
+        return answer
 
     def _result(self, future: Future[Answer]) -> Answer:
         try:
             return future.result()
         except RuntimeError as error:
-            raise ValueError(f"tracking-uri: {_reason(error)}") from None
-
-    def _submit(self, method: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
-        """Let the process call a method of its side, after those that were asked for before."""
-        try:
-            return self._executor.submit(_call, method, *arguments)
-        except BrokenProcessPool as error:
-            future: Future[Answer] = Future()
-            future.set_exception(error)
-            return future
+            raise ValueError(f"tracking-uri: {error}") from None
 
 
 class SendLater:
@@ -196,7 +206,7 @@ class _Side:
 
     def __init__(self, tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
         self.tracking_uri, self.folder, self.is_new = tracking_uri, folder, is_new
-        self.connection: Connection | None = None
+        self.connection: StudyConnection | None = None
         self.sender: RunSender | None = None
 
     def check(self) -> None:
@@ -205,7 +215,7 @@ class _Side:
                 check_tracking(self.tracking_uri)
 
     def connect(self, data_tags: Mapping[str, str], epochs: int) -> dict[str, str]:
-        self.connection = Connection(self.tracking_uri, self.folder, data_tags, epochs, at_once=not self.is_new)
+        self.connection = StudyConnection(self.tracking_uri, self.folder, data_tags, epochs, at_once=not self.is_new)
         self.sender = RunSender(self.connection.open, self.tracking_uri)
         self.sender.__enter__()
         return self.connection.run_log.complete_trials() if self.connection.run_log else {}
@@ -231,19 +241,25 @@ class _Side:
         )
 
 
-_side: _Side
-
-
-def _begin(tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
-    """Let the process end with the driver, give way to it, and import mlflow before there is anything to send."""
-    global _side
+def _serve(connection: Connection, tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
+    """Call what the driver asks for, and end with it; import mlflow before there is anything to send."""
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.nice(NICENESS)
     warnings.simplefilter("ignore")  # whatever goes wrong is raised or told, and the terminal shows the progress
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    _side = _Side(tracking_uri, folder, is_new)
+    side = _Side(tracking_uri, folder, is_new)
     if is_new:  # else it is needed at once
         threading.Thread(target=_import_run_log, daemon=True).start()
+    with contextlib.suppress(OSError, EOFError):  # the driver has ended
+        while True:
+            method, arguments = connection.recv()
+            try:
+                answer: Any = method(side, *arguments), None
+            except ValueError as error:
+                answer = None, ValueError(str(error))
+            except Exception as error:  # of any library, and perhaps one that cannot be sent to another process
+                answer = None, RuntimeError(one_line(error))
+            connection.send(answer)
 
 
 def _import_run_log() -> None:
@@ -251,19 +267,6 @@ def _import_run_log() -> None:
     os.nice(WORKERS_NICENESS - NICENESS)  # Linux has one for each thread
     with contextlib.suppress(Exception):  # who needs it next tells what is wrong
         importlib.import_module("study.run_log")
-
-
-def _call(method: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return method(_side, *arguments)
-    except ValueError:
-        raise
-    except Exception as error:  # of any library, and perhaps one that cannot be sent to another process
-        raise RuntimeError(one_line(error)) from None
-
-
-def _reason(error: BaseException) -> str:
-    return LOST if isinstance(error, BrokenProcessPool) else one_line(error)
 
 
 def _end_with_driver() -> None:

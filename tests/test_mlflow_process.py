@@ -110,7 +110,7 @@ def test_a_process_that_was_started_when_ctrl_c_came_is_not_left(uri, folder, mo
 
     process = MlflowProcess(uri, folder)
     original = process._submit
-    monkeypatch.setattr(process, "_submit", lambda method, *a: original(method) and interrupt())
+    monkeypatch.setattr(process, "_submit", lambda method: original(method) and interrupt())
     with pytest.raises(KeyboardInterrupt):
         process.__enter__()
     assert multiprocessing.active_children() == []
