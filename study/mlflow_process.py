@@ -18,6 +18,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -72,6 +73,7 @@ class MlflowProcess:
         self._process = context.Process(target=_serve, args=(theirs, self._uri, self._folder, self._is_new))
         self._calls = ThreadPoolExecutor(1, "mlflow calls")  # one after the other, and training waits for none
         try:
+            resource_tracker.ensure_running()  # it is started with the process otherwise, and unblocks signals
             with _signals_blocked(), _no_main_module():
                 self._process.start()
             theirs.close()  # so that the end of the process is the end of the connection
