@@ -2,7 +2,8 @@
 
 Importing mlflow takes seconds and sending a run tens of milliseconds of a core: here neither takes turns with the
 driver's threads, which start Ray and keep the workers busy. The driver waits for it only before it trains and when it
-has trained; should the process be lost, the records are still there to be sent.
+has trained; should the process be lost, the records are still there to be sent. They talk through a pipe: what
+multiprocessing offers beyond (queues, pools) has semaphores, which a driver that ends in haste leaves behind.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from study import run_log_schema as schema
 from study.run_sender import RunSender
 from study.study_folder import StudyFolder, hold_file
 from study.tracking import Connection as StudyConnection
@@ -64,6 +66,8 @@ class MlflowProcess:
         if not self._is_new:
             with _suggesting_later():
                 check_reachable(tracking_uri)
+        path = schema.sqlite_path(tracking_uri)
+        self._may_make_tables = tracking_uri.startswith("sqlite:") and not (path.exists() and path.stat().st_size)
         self._told: set[str] = set()
         self._last_problem: str | None = None
 
@@ -86,8 +90,8 @@ class MlflowProcess:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._uri.startswith("sqlite:"):
-                wait([self._checked])  # it may be making tables, and half of them would be of no use
+            if self._may_make_tables:
+                wait([self._checked])  # half of them would be of no use
         finally:
             self._kill()
 
