@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from study import run_log_schema as schema
-from study.mlflow_process import Outcome
+from study.mlflow_service import Outcome
 from study.one_line_errors import INTERRUPTED, SOME_FAILED
 from study.study_folder import StudyFolder
 from study.summary import print_summary

@@ -7,50 +7,23 @@ multiprocessing offers beyond (queues, pools) has semaphores, which a driver tha
 """
 
 import contextlib
-import dataclasses
-import importlib
-import logging
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 import types
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from study import run_log_schema as schema
-from study.run_sender import RunSender
-from study.study_folder import StudyFolder, hold_file
-from study.tracking import Connection as StudyConnection
-from study.tracking import check_reachable, check_tracking, is_new_database
-from study.trial_config import one_line
+from study.mlflow_service import MlflowService, Outcome, serve, suggesting_later
+from study.study_folder import StudyFolder
+from study.tracking import check_reachable, is_new_database
 
-NICENESS = 5
-"""Behind the driver, and before Ray's workers."""
-WORKERS_NICENESS = 15
-"""Ray's default."""
-LOST = "the process that sends was lost, so some of them may be there"
+LOST = "the process that sends was lost"
 
 Answer = TypeVar("Answer")
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What MLflow holds of a study when no more is sent."""
-
-    sent: Mapping[str, str]
-    """Trials whose ended records it holds completely, with the attempts that were sent."""
-    unsent: Sequence[str]
-    """Trials whose records are not completely sent."""
-    problem: str | None
-    """Why the trial that failed last could not be sent."""
-    experiment_id: str | None = None
-    """None where MLflow was not reached."""
 
 
 class MlflowProcess:
@@ -64,7 +37,7 @@ class MlflowProcess:
         self._uri, self._folder = tracking_uri, folder
         self._is_new = is_new_database(tracking_uri)
         if not self._is_new:
-            with _suggesting_later():
+            with suggesting_later():
                 check_reachable(tracking_uri)
         path = schema.sqlite_path(tracking_uri)
         self._may_make_tables = tracking_uri.startswith("sqlite:") and not (path.exists() and path.stat().st_size)
@@ -74,15 +47,15 @@ class MlflowProcess:
     def __enter__(self) -> "MlflowProcess":
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._uri, self._folder, self._is_new))
+        self._process = context.Process(target=serve, args=(theirs, self._uri, self._folder, self._is_new))
         self._calls = ThreadPoolExecutor(1, "mlflow calls")  # one after the other, and training waits for none
         try:
             resource_tracker.ensure_running()  # it is started with the process otherwise, and unblocks signals
             with _signals_blocked(), _no_main_module():
                 self._process.start()
             theirs.close()  # so that the end of the process is the end of the connection
-            self._asked_for_problem = self._submit(_Side.problem)
-            self._checked = self._submit(_Side.check)
+            self._asked_for_problem = self._submit(MlflowService.problem)
+            self._checked = self._submit(MlflowService.check)
         except BaseException:  # Ctrl-C in this moment, for one
             self._kill()
             raise
@@ -109,7 +82,7 @@ class MlflowProcess:
 
     def ask(self, data_tags: Mapping[str, str], epochs: int) -> None:
         """Let the study's experiment be found or made, and what it holds, while other things go on."""
-        self._answer = self._submit(_Side.connect, data_tags, epochs)
+        self._answer = self._submit(MlflowService.connect, data_tags, epochs)
 
     def wait_for_finished(self) -> dict[str, str]:
         """Return how the trials ended that MLflow holds completely; a database that is new is not waited for.
@@ -122,17 +95,17 @@ class MlflowProcess:
     def send(self, trial_ids: Sequence[str], ended: bool = True) -> None:
         """Send what these trials' records hold by now: soon, if they have ended. Returns at once."""
         self._told.update(trial_ids)
-        self._submit(_Side.send, trial_ids, ended)
+        self._submit(MlflowService.send, trial_ids, ended)
 
     def hurry(self) -> None:
         """Send now what was gathered: nothing more is to come soon."""
-        self._submit(_Side.hurry)
+        self._submit(MlflowService.hurry)
 
     @property
     def problem(self) -> str | None:
         """Why a trial could not be sent, as of a moment ago; None when none waits for another attempt."""
         if self._asked_for_problem.done():
-            answer, self._asked_for_problem = self._asked_for_problem, self._submit(_Side.problem)
+            answer, self._asked_for_problem = self._asked_for_problem, self._submit(MlflowService.problem)
             error = answer.exception()
             self._last_problem = str(error) if error else answer.result()
         return self._last_problem
@@ -140,9 +113,9 @@ class MlflowProcess:
     def close(self) -> Outcome:
         """Send what is left, trying once more what failed."""
         try:
-            return self._submit(_Side.close).result()
+            return self._submit(MlflowService.close).result()
         except RuntimeError as error:
-            return Outcome({}, sorted(self._told), str(error))
+            return Outcome({}, sorted(self._told), f"{error}, so some of them may be there")
 
     def _submit(self, method: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
         """Let the process call a method of its side, after those that were asked for before.
@@ -205,89 +178,6 @@ class SendLater:
 
 
 Tracking = MlflowProcess | SendLater
-
-
-class _Side:
-    """The process's own side."""
-
-    def __init__(self, tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
-        self.tracking_uri, self.folder, self.is_new = tracking_uri, folder, is_new
-        self.connection: StudyConnection | None = None
-        self.sender: RunSender | None = None
-
-    def check(self) -> None:
-        if not self.is_new:
-            with hold_file(self.folder.tracking_lock), _suggesting_later():
-                check_tracking(self.tracking_uri)
-
-    def connect(self, data_tags: Mapping[str, str], epochs: int) -> dict[str, str]:
-        self.connection = StudyConnection(self.tracking_uri, self.folder, data_tags, epochs, at_once=not self.is_new)
-        self.sender = RunSender(self.connection.open, self.tracking_uri)
-        self.sender.__enter__()
-        return self.connection.run_log.complete_trials() if self.connection.run_log else {}
-
-    def send(self, trial_ids: Sequence[str], ended: bool) -> None:
-        if self.sender is not None:
-            self.sender.send(trial_ids, ended)
-
-    def hurry(self) -> None:
-        if self.sender is not None:
-            self.sender.hurry()
-
-    def problem(self) -> str | None:
-        return self.sender.problem if self.sender is not None else None
-
-    def close(self) -> Outcome:
-        assert self.connection is not None
-        assert self.sender is not None
-        self.sender.__exit__()
-        run_log = self.connection.run_log
-        return Outcome(
-            self.sender.sent, self.sender.unsent, self.sender.problem, run_log.experiment_id if run_log else None
-        )
-
-
-def _serve(connection: Connection, tracking_uri: str, folder: StudyFolder, is_new: bool) -> None:
-    """Call what the driver asks for, and end with it; import mlflow before there is anything to send."""
-    threading.Thread(target=_end_with_driver, daemon=True).start()
-    os.nice(NICENESS)
-    warnings.simplefilter("ignore")  # whatever goes wrong is raised or told, and the terminal shows the progress
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    side = _Side(tracking_uri, folder, is_new)
-    if is_new:  # else it is needed at once
-        threading.Thread(target=_import_run_log, daemon=True).start()
-    with contextlib.suppress(OSError, EOFError):  # the driver has ended
-        while True:
-            method, arguments = connection.recv()
-            try:
-                answer: Any = method(side, *arguments), None
-            except ValueError as error:
-                answer = None, ValueError(str(error))
-            except Exception as error:  # of any library, and perhaps one that cannot be sent to another process
-                answer = None, RuntimeError(one_line(error))
-            connection.send(answer)
-
-
-def _import_run_log() -> None:
-    """Import what sends, taking turns with the workers, which begin meanwhile."""
-    os.nice(WORKERS_NICENESS - NICENESS)  # Linux has one for each thread
-    with contextlib.suppress(Exception):  # who needs it next tells what is wrong
-        importlib.import_module("study.run_log")
-
-
-def _end_with_driver() -> None:
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-    driver.join()
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def _suggesting_later() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{error}, or put it off with --send-later") from None
 
 
 @contextlib.contextmanager

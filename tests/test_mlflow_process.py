@@ -144,7 +144,8 @@ def test_a_lost_process_is_told_and_its_trials_are_left_to_be_sent(uri, folder, 
             time.sleep(0.01)
         assert process.problem == LOST
         outcome = process.close()
-    assert (outcome.sent, outcome.unsent, outcome.problem) == ({}, [trial_id], LOST)
+    assert (outcome.sent, outcome.unsent) == ({}, [trial_id])
+    assert outcome.problem == f"{LOST}, so some of them may be there"
     with MlflowProcess(uri, folder) as process:
         process.ask(DATA, epochs=1)
         kill_children()
