@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from study import run_log_schema as schema
+from study.new_database import make_database
 from study.study_folder import StudyFolder, hold_file
 from study.trial_config import one_line
 from study.trial_record import read_status
@@ -43,6 +44,7 @@ def check_tracking(tracking_uri: str) -> None:
 
     def look() -> None:
         try:
+            make_database(tracking_uri, search_once)
             search_once(tracking_uri)
             problem.clear()
         except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
@@ -56,21 +58,6 @@ def check_tracking(tracking_uri: str) -> None:
     if problem:
         shown, reason = (schema.without_secrets(text, tracking_uri) for text in (tracking_uri, problem[0]))
         raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
-
-
-def is_new_database(tracking_uri: str) -> bool:
-    """Say whether this is a file that can be written and holds nothing yet: no request can be wrong about it.
-
-    Making its tables takes seconds, in which training can begin.
-    """
-    path = schema.sqlite_path(tracking_uri)
-    if not tracking_uri.startswith("sqlite:///") or "?" in tracking_uri or not path.is_absolute():
-        return False
-    try:
-        with path.open("ab") as file:
-            return file.tell() == 0
-    except (OSError, ValueError):
-        return False
 
 
 def _check_server(tracking_uri: str, shown: str) -> None:

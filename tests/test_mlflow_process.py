@@ -97,7 +97,7 @@ def test_signals_to_a_whole_group_are_left_to_the_driver(uri, folder, trial_id, 
         assert list(process.close().sent) == [trial_id]
 
 
-def test_tables_that_are_being_made_are_finished_whatever_else_is_wrong(tmp_path, folder, monkeypatch):
+def test_a_refusal_while_tables_are_made_leaves_a_database_that_can_be_used(tmp_path, folder, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyError), MlflowProcess("sqlite:///relative.db", folder):
         raise KeyError

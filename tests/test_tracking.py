@@ -9,7 +9,8 @@ import mlflow
 import pytest
 
 from study import tracking
-from study.tracking import Connection, check_tracking, is_new_database
+from study.new_database import is_new_database
+from study.tracking import Connection, check_tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 
@@ -83,17 +84,3 @@ def test_a_new_database_is_made_when_it_is_asked_for(tmp_path, folder):
     assert Connection(uri, folder, DATA, epochs=1).run_log is not None
     with pytest.raises(ValueError, match="was run on synthetic"):
         Connection(uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
-
-
-@pytest.mark.parametrize("kind", ["folder", "text", "missing folder", "relative", "options", "server", "memory"])
-def test_what_may_be_wrong_is_no_new_database(tmp_path, kind):
-    (tmp_path / "text").write_text("no database")
-    (tmp_path / "folder").mkdir()
-    uris = {
-        "missing folder": f"sqlite:///{tmp_path}/none/mlflow.db",
-        "relative": "sqlite:///mlflow.db",
-        "options": f"sqlite:///{tmp_path}/mlflow.db?mode=ro",
-        "server": "http://127.0.0.1:5000",
-        "memory": "sqlite:///:memory:",
-    }
-    assert not is_new_database(uris.get(kind, f"sqlite:///{tmp_path / kind}"))
