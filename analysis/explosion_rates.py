@@ -119,9 +119,7 @@ def _estimate_row(growth: pd.DataFrame) -> dict[str, Any]:
     return {
         "depths": ", ".join(str(depth) for depth in sorted(growth["depth"].unique())),
         "seeds": len(by_seed),
-        "explosion_rate": estimate.value,
-        "low": math.nan if estimate.low is None else estimate.low,
-        "high": math.nan if estimate.high is None else estimate.high,
+        **estimate.as_columns("explosion_rate", "low", "high"),
         "mean_field": math.exp(ln_predicted),
         "errors_from_mean_field": (values.mean() - ln_predicted) / error if error > 0 else math.nan,
         "note": "; ".join(notes),

@@ -8,8 +8,9 @@ import pandas as pd
 from scipy import stats
 
 from analysis.best_dilution import BestDilutions
+from analysis.failure_design import DEPTH, GSC, LINEARITY
 from analysis.section import write_number
-from analysis.tradeoff import DEPTH, EVERY_NETWORK, GSC, LINEARITY, MODELS, SIGNIFICANT, Tradeoff
+from analysis.tradeoff import EVERY_NETWORK, MODELS, SIGNIFICANT, Tradeoff
 from analysis.trainable_depth import TrainableDepths
 
 ODDS_SHOWN = 1e6

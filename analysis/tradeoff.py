@@ -3,8 +3,8 @@
 GSC (input → logits) and pseudo-linearity are of the untrained network. Fits are Firth's (`firth_logistic`), finite
 where GSC separates failures from successes. Trials are taken as independent given the covariates; but those of one
 network share what it has of its own: intervals between networks (jackknife: each is left out in turn) are beside.
-Where one network was trained under m conditions (epochs, precision), α is of each training (`adam epochs=5`), a network
-is left out with all of them, and its m trials of one seed and optimizer, which begin alike, count as one.
+Where networks were trained under several conditions (epochs, precision), α is of each training, and a network is left
+out with all of them (`failure_design` says what its trials weigh).
 """
 
 import dataclasses
@@ -16,11 +16,18 @@ import pandas as pd
 from scipy import stats
 
 from analysis.best_learning_rates import choose_outcomes
+from analysis.critical_gsc import CRITICAL_COLUMNS, find_critical_gsc, tabulate_critical
 from analysis.estimates import Estimate, write_p
+from analysis.failure_design import (
+    COVARIATES,
+    DEPTH,
+    GSC,
+    add_covariates,
+    make_design,
+    share_weight,
+    weigh_trials,
+)
 from analysis.firth_logistic import (
-    Part,
-    Weighting,
-    critical_value,
     fit_firth,
     independent_columns,
     likelihood_ratio_p,
@@ -29,8 +36,6 @@ from analysis.firth_logistic import (
 )
 from analysis.tidy_frames import StudyFrames
 
-GSC, DEPTH, LINEARITY = "ln GSC", "ln D", "pseudo-linearity"
-COVARIATES = (GSC, DEPTH, LINEARITY)
 MODELS = {
     "optimizer alone": (),
     "depth": (DEPTH,),
@@ -42,9 +47,6 @@ COEFFICIENT_COLUMNS = [
     "term", "coefficient", "low", "high", "p_value", "low_between_networks", "high_between_networks", "note",
 ]  # fmt: skip
 SCORE_COLUMNS = ["model", "held_out", "trials", "log_loss", "brier", "note"]
-CRITICAL_COLUMNS = [
-    "network", "optimizer", "architecture", "training", "trials", "failed", "critical_log10_gsc", "low", "high", "note",
-]  # fmt: skip
 EVERY_NETWORK = "all"
 SIGNIFICANT = 0.05
 FEWEST_NETWORKS = 3
@@ -97,20 +99,6 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
     )
 
 
-def add_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the outcomes that have a GSC, with COVARIATES, `training` (adam epochs=5) and `y`, 1 for a failure."""
-    trials = outcomes.assign(
-        training=(outcomes["optimizer"] + " " + outcomes["conditions"]).str.strip(),
-        **{
-            GSC: outcomes["log10_gsc"].astype(float) * math.log(10),
-            DEPTH: np.log(outcomes["depth"].astype(float)),
-            LINEARITY: outcomes["pseudo_linearity"].astype(float),
-            "y": outcomes["failed"].astype(float),
-        },
-    )
-    return trials[np.isfinite(trials[[GSC, DEPTH]]).all(axis=1)].reset_index(drop=True)
-
-
 def _explain_unfit(trials: pd.DataFrame) -> str:
     if trials.empty:
         return "There is no trade-off to fit: no trial that ended has a GSC before training."
@@ -137,40 +125,6 @@ def _say_nothing(note: str, failure_error: float | None) -> Tradeoff:
     )
 
 
-def make_design(trials: pd.DataFrame, covariates: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
-    """Return the design [trials, columns] and its terms: an intercept per training, and covariates, centred.
-
-    Covariates without a value for some trial are left out. Centring changes intercepts alone.
-    """
-    trainings = sorted(trials["training"].unique())
-    columns = [(trials["training"] == training).to_numpy(dtype=float) for training in trainings]
-    terms = [f"α {training}" for training in trainings]
-    for covariate in covariates:
-        if np.isfinite(trials[covariate]).all():
-            columns.append((trials[covariate] - trials[covariate].mean()).to_numpy(dtype=float))
-            terms.append(covariate)
-    X = np.stack(columns, axis=1)
-    kept = independent_columns(X)
-    return X[:, kept], [terms[column] for column in kept]
-
-
-def weigh_trials(trials: pd.DataFrame, X: np.ndarray) -> Weighting:
-    """Let the trials of one network, seed and optimizer count as one; each of the conditions is a part of its own."""
-    weights, parts = _share_weight(trials), []
-    if trials["conditions"].nunique() < 2:
-        return Weighting(weights)
-    for places in trials.groupby("conditions").indices.values():
-        share = weights[places].sum() / _share_weight(trials.iloc[places]).sum()
-        parts.append(Part(places, independent_columns(X[places]), float(share)))
-    return Weighting(weights, tuple(parts))
-
-
-def _share_weight(trials: pd.DataFrame) -> np.ndarray:
-    """Return 1/m [trials] for the m trials of one network, seed and optimizer."""
-    alike = trials.groupby(["architecture", "dilution", "depth", "seed", "optimizer"])["y"]
-    return (1 / alike.transform("size")).to_numpy(dtype=float)
-
-
 def tabulate_coefficients(trials: pd.DataFrame) -> pd.DataFrame:
     """Fit the whole model to outcomes with covariates; returns COEFFICIENT_COLUMNS, a row per term."""
     X, terms = make_design(trials, COVARIATES)
@@ -182,8 +136,9 @@ def tabulate_coefficients(trials: pd.DataFrame) -> pd.DataFrame:
         low, high = profile_interval(X, y, column, weighting)
         estimate = Estimate(fit.coefficients[column], low, high)
         rows.append(
-            {"term": term, "coefficient": fit.coefficients[column], "low": _cell(estimate.low)}
-            | {"high": _cell(estimate.high), "p_value": likelihood_ratio_p(X, y, [column], weighting)}
+            {"term": term}
+            | estimate.as_columns("coefficient", "low", "high")
+            | {"p_value": likelihood_ratio_p(X, y, [column], weighting)}
             | {"low_between_networks": between[0][column], "high_between_networks": between[1][column]}
             | {"note": "at the mean of the other covariates" if term.startswith("α") else ""}
         )
@@ -221,7 +176,7 @@ def _jackknife(X: np.ndarray, trials: pd.DataFrame) -> tuple[np.ndarray, np.ndar
 
 def score_models(trials: pd.DataFrame) -> pd.DataFrame:
     """Predict every architecture from all others; returns SCORE_COLUMNS, log loss in nats a trial."""
-    networks, weights = sorted(trials["architecture"].unique()), _share_weight(trials)
+    networks, weights = sorted(trials["architecture"].unique()), share_weight(trials)
     if len(networks) < 2:
         note = "one network alone: none can be left out"
         return pd.DataFrame([{"model": model, "held_out": EVERY_NETWORK, "note": note} for model in MODELS])[
@@ -263,56 +218,6 @@ def _score(predicted: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[f
     return float(np.average(losses, weights=weights)), float(np.average(squares, weights=weights))
 
 
-def tabulate_critical(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return CRITICAL_COLUMNS: log10 of the GSC at which half of the trainings fail, per network and optimizer."""
-    rows = []
-    for (network, optimizer), group in trials.groupby(["network", "optimizer"], sort=True):
-        estimate = _critical_of(group)
-        rows.append(
-            {"network": network, "optimizer": optimizer}
-            | {name: group[name].iloc[0] for name in ("architecture", "training")}
-            | {"trials": len(group), "failed": int(group["y"].sum())}
-            | {"critical_log10_gsc": _cell(estimate.value), "low": _cell(estimate.low), "high": _cell(estimate.high)}
-            | {"note": estimate.note}
-        )
-    return pd.DataFrame(rows, columns=CRITICAL_COLUMNS)
-
-
-def find_critical_gsc(trials: pd.DataFrame) -> dict[str, Estimate]:
-    """Return log10 of the critical GSC per training; optimizers under the same conditions share the rise β₁."""
-    found: dict[str, Estimate] = {}
-    for _, alike in trials.groupby("conditions"):
-        found |= {training: _critical_of(alike, training) for training in alike["training"].unique()}
-    return dict(sorted(found.items()))
-
-
-def _critical_of(trials: pd.DataFrame, training: str | None = None) -> Estimate:
-    own = trials if training is None else trials[trials["training"] == training]
-    failed = int(own["y"].sum())
-    least, most = (float(end) for end in own["log10_gsc"].astype(float).agg(["min", "max"]))
-    if failed == 0:
-        return Estimate(note=f"0 of {len(own)} trainings failed at a GSC of up to 10^{most:.2f}")
-    if failed == len(own):
-        return Estimate(note=f"{failed} of {len(own)} trainings failed at a GSC of 10^{least:.2f} and more")
-    X, terms = make_design(trials, (GSC,))
-    if GSC not in terms:
-        return Estimate(note="all trainings started with the same GSC")
-    intercept = terms.index(f"α {training}") if training else 0
-    place = critical_value(X, trials["y"].to_numpy(), terms.index(GSC), intercept, weigh_trials(trials, X))
-    if place[0] is None:
-        return Estimate(note="failures do not become more frequent with GSC")
-    center = float(trials[GSC].mean())
-    value, low, high = (None if part is None else (part + center) / math.log(10) for part in place)
-    assert value is not None
-    if value > most:
-        low = None if low is None else min(low, most)
-        return Estimate(None, low, None, f"the critical GSC lies beyond the greatest that was measured, 10^{most:.2f}")
-    if value < least:
-        high = None if high is None else max(high, least)
-        return Estimate(None, None, high, f"the critical GSC lies below the least that was measured, 10^{least:.2f}")
-    return Estimate(value, low, high, "the interval is open" if low is None or high is None else "")
-
-
 def _ask_whether_depth_adds(trials: pd.DataFrame) -> tuple[str, float | None]:
     X, terms = make_design(trials, COVARIATES)
     if DEPTH not in terms or GSC not in terms:
@@ -349,7 +254,3 @@ def _ask_whether_shared(trials: pd.DataFrame) -> tuple[str, float | None]:
     if p_value >= SIGNIFICANT:
         return f"One critical GSC for all {len(networks)} networks is not contradicted ({write_p(p_value)}).", p_value
     return f"The critical GSC is not the same in all {len(networks)} networks ({write_p(p_value)}).", p_value
-
-
-def _cell(number: float | None) -> float:
-    return math.nan if number is None else number

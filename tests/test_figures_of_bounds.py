@@ -6,13 +6,13 @@ import math
 import pandas as pd
 import pytest
 
+from analysis.critical_gsc import CRITICAL_COLUMNS
 from analysis.depth_figures import plot_trainable_depths
 from analysis.depth_section import make_depth_section
 from analysis.findings import Findings
 from analysis.importance_section import make_importance_section
 from analysis.rate_figures import plot_explosion_rates
 from analysis.rate_section import make_rate_section
-from analysis.tradeoff import CRITICAL_COLUMNS
 from analysis.tradeoff_figures import plot_critical_gsc
 from analysis.tradeoff_section import make_tradeoff_section
 from analysis.trainable_depth import DEPTH_COLUMNS

@@ -15,12 +15,13 @@ from analysis.best_learning_rates import choose_outcomes
 from analysis.depth_rules import compare_depth_rules
 from analysis.dilution_law import check_dilution_law
 from analysis.explosion_rates import estimate_explosion_rates
+from analysis.failure_design import COVARIATES, DEPTH, GSC, add_covariates
 from analysis.growth_forms import compare_growth_forms
 from analysis.importance import SHARES, estimate_importance
 from analysis.pareto import estimate_pareto_front
 from analysis.statements import say_what_stops
 from analysis.tidy_frames import name_groups
-from analysis.tradeoff import COVARIATES, DEPTH, GSC, add_covariates, fit_tradeoff, tabulate_coefficients
+from analysis.tradeoff import fit_tradeoff, tabulate_coefficients
 from analysis.trainable_depth import estimate_trainable_depths
 from tests.simulated_studies import Truth, repeat_trials, simulate_study
 

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from analysis.best_dilution import DILUTION_COLUMNS, BestDilutions
+from analysis.failure_design import GSC
 from analysis.section import fixed, interval, make_console_table, make_table, number, p_value, text, write_number
 from analysis.statements import say_how_deep, say_what_fixes, say_what_stops
-from analysis.tradeoff import COEFFICIENT_COLUMNS, GSC, Tradeoff
+from analysis.tradeoff import COEFFICIENT_COLUMNS, Tradeoff
 from analysis.trainable_depth import DEPTH_COLUMNS, TrainableDepths
 
 NAN = math.nan

@@ -8,20 +8,11 @@ import pytest
 from scipy import special
 
 from analysis.best_learning_rates import choose_outcomes
+from analysis.critical_gsc import find_critical_gsc, tabulate_critical
 from analysis.estimates import Estimate
+from analysis.failure_design import GSC, add_covariates, make_design, weigh_trials
 from analysis.firth_logistic import profile_interval
-from analysis.tradeoff import (
-    EVERY_NETWORK,
-    GSC,
-    MODELS,
-    add_covariates,
-    find_critical_gsc,
-    fit_tradeoff,
-    make_design,
-    score_models,
-    tabulate_critical,
-    weigh_trials,
-)
+from analysis.tradeoff import EVERY_NETWORK, MODELS, fit_tradeoff, score_models
 from tests.simulated_studies import Truth, repeat_trials, simulate_study
 
 TRUTH = Truth(
