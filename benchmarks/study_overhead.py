@@ -1,9 +1,9 @@
 """What Ray, MLflow and the records add to training: a whole study beside the same packs trained bare.
 
 The same study without MLflow, which its records can be sent to later, tells what MLflow adds of it. The ideal is the
-time that the same packs take, split evenly over processes without Ray, records and MLflow, once these have started.
-Measured twice: with packs as the study makes them, and with a pack, and so a Ray trial, for each trial, which is the
-dearest case.
+time that the same packs take, split evenly over processes without Ray, records and MLflow, once these have started; it
+is taken before and after each study. Measured twice: with packs as the study makes them, and with a pack, and so a Ray
+trial, for each trial, which is the dearest case.
 """
 
 import itertools
@@ -43,21 +43,27 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
         space.write_text(SPACE.format(train_size=train_size, trials=trials))
         command = [sys.executable, "-m", "study", "run", f"{space}:short", "--data", DATA]
         command += ["--max-pack", str(pack), "--device", "cpu"]
-        bare = [_seconds_bare(trials, train_size, pack)]
-        seconds = _seconds_of([*command, "--storage", str(Path(folder) / "sending")])
-        without_mlflow = _seconds_of([*command, "--storage", str(Path(folder) / "later"), "--send-later"])
-        bare.append(_seconds_bare(trials, train_size, pack))  # before and after: a shared machine's speed drifts
-    cores, ideal = os.cpu_count() or 1, sum(bare) / len(bare)
+        storages = [["--storage", str(Path(folder) / "sending")]]
+        storages.append(["--storage", str(Path(folder) / "later"), "--send-later"])
+        # In turn: a shared machine's speed drifts within the quarter of an hour that this takes.
+        bare, studies = [_seconds_bare(trials, train_size, pack)], []
+        for storage in storages:
+            studies.append(_seconds_of([*command, *storage]))
+            bare.append(_seconds_bare(trials, train_size, pack))
+    cores, mean = os.cpu_count() or 1, sum(bare) / len(bare)
+    ideals = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
+    overheads = [study / ideal - 1 for study, ideal in zip(studies, ideals, strict=True)]
     return {
         "trials": trials,
         "pack": pack,
         "train_size": train_size,
-        "study_seconds": seconds,
-        "study_seconds_without_mlflow": without_mlflow,
-        "bare_seconds": ideal,
-        "bare_seconds_twice": bare,
-        "bare_seconds_per_trial": ideal * cores / trials,
-        "overhead": seconds / ideal - 1,
+        "study_seconds": studies[0],
+        "study_seconds_without_mlflow": studies[1],
+        "bare_seconds": mean,
+        "bare_seconds_in_turn": bare,
+        "bare_seconds_per_trial": mean * cores / trials,
+        "overhead": overheads[0],
+        "overhead_without_mlflow": overheads[1],
     }
 
 
