@@ -65,13 +65,13 @@ def main() -> None:
     for name in chosen:
         if name not in parts:
             parser.error(f"argument --parts: {name!r} does not exist; choose from {', '.join(parts)}")
-    load_or_exit(options.data)
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
     unfinished = path.with_stem(f"{path.stem}_unfinished")
     results = json.loads(path.read_text()) if path.exists() else {}  # parts can be measured one by one
     if results and results.get("data") != options.data:
         parser.error(f"argument --data: {path} was measured on {results.get('data')}; give that, or move the file away")
+    load_or_exit(options.data)
     results |= {"machine": machine, "data": options.data}
     RESULTS.mkdir(exist_ok=True)
     for name in chosen:

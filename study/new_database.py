@@ -36,12 +36,16 @@ def make_database(tracking_uri: str, make_tables: Callable[[str], None]) -> None
     Where this cannot be done, whoever asks MLflow for the database next makes it in its place.
     """
     path = _file_of(tracking_uri)
-    with contextlib.suppress(Exception), tempfile.TemporaryDirectory() as folder:
-        if path is None or path.exists():
-            return
+    with contextlib.suppress(Exception):
+        if path is not None and not path.exists():
+            _make_elsewhere(path, make_tables)
+
+
+def _make_elsewhere(path: Path, make_tables: Callable[[str], None]) -> None:
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "mlflow.db"
         make_tables(f"sqlite:///{made}")
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             with contextlib.closing(sqlite3.connect(made)) as whole, contextlib.closing(sqlite3.connect(draft)) as copy:
                 whole.backup(copy)
