@@ -148,6 +148,7 @@ def test_what_is_wrong_with_a_benchmark_is_one_line_before_anything_is_measured(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(__main__, "measure_apart", lambda *_: pytest.fail("something was measured"))
+    monkeypatch.setattr(__main__, "RESULTS", tmp_path)  # where nothing was measured today, on other data
     monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
     with pytest.raises(SystemExit, match="2"):
         program.main()
