@@ -24,7 +24,8 @@ from analysis.figure_style import (
 def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failure_error: float | None) -> Figure:
     """Final training error against GSC before training, a point per outcome; where half fail, with its interval.
 
-    `outcomes` has `best_learning_rates.OUTCOME_COLUMNS`, `critical` `tradeoff.CRITICAL_COLUMNS`. A panel per network.
+    `outcomes` has `best_learning_rates.OUTCOME_COLUMNS`, `critical` `critical_gsc.CRITICAL_COLUMNS`; a panel per
+    network.
     """
     networks = sorted(outcomes["network"].unique())
     colors, markers = category_colors(outcomes["optimizer"]), category_markers(outcomes["optimizer"])
