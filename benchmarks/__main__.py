@@ -6,6 +6,7 @@ own, and the part, when it is, in place of what it was earlier that day. docs/sp
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +20,8 @@ from benchmarks.probe_cost import measure_probes
 from benchmarks.step_speed import measure_apart
 from benchmarks.study_overhead import measure_overhead
 from benchmarks.throughput import list_contenders, time_contender
-from study.one_line_errors import OneLineParser
+from study.interruption import treat_sigterm_as_ctrl_c
+from study.one_line_errors import INTERRUPTED, OneLineParser
 from study.packing import CPU_PACK
 from study.trial_config import PRECISIONS
 
@@ -67,24 +69,33 @@ def main() -> None:
             parser.error(f"argument --parts: {name!r} does not exist; choose from {', '.join(parts)}")
     machine = describe_machine(device)
     path = RESULTS / f"speed_{device}_{machine['date']}{'_quick' if options.quick else ''}.json"
-    unfinished = path.with_stem(f"{path.stem}_unfinished")
     results = json.loads(path.read_text()) if path.exists() else {}  # parts can be measured one by one
     if results and results.get("data") != options.data:
         parser.error(f"argument --data: {path} was measured on {results.get('data')}; give that, or move the file away")
     load_or_exit(options.data)
     results |= {"machine": machine, "data": options.data}
     RESULTS.mkdir(exist_ok=True)
-    for name in chosen:
-        print(f"{name} …", flush=True)
-        results[name] = rows = []
-        for row in parts[name]():
-            _tell(row)
-            rows.append(row)
-            _write(results, unfinished)
-        _write(results, path)
-        unfinished.unlink()
-        unfinished.with_suffix(".md").unlink()
+    try:
+        for name in chosen:
+            _measure(name, parts[name](), results, path)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     print(f"Recorded in {path} and {path.with_suffix('.md').name}")
+
+
+def _measure(name: str, rows: Iterator[Row], results: dict[str, Any], path: Path) -> None:
+    """Measure one part row by row, keeping what there is."""
+    unfinished = path.with_stem(f"{path.stem}_unfinished")
+    print(f"{name} …", flush=True)
+    results[name] = []
+    for row in rows:
+        _tell(row)
+        results[name].append(row)
+        _write(results, unfinished)
+    _write(results, path)
+    unfinished.unlink()
+    unfinished.with_suffix(".md").unlink()
 
 
 def _count(value: str) -> int:
@@ -137,4 +148,5 @@ def _tell(row: Row) -> None:
 
 
 if __name__ == "__main__":
+    treat_sigterm_as_ctrl_c()
     main()

@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import json
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.processes import run_together
 from study.datasets import load_dataset
 from study.device_split import make_device_split
 from study.kernels import make_block_kernels
@@ -80,7 +80,7 @@ def measure_apart(depth: int, pack: int, precision: str, device: str, data: str)
     """Measure in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.step_speed", "--depth", str(depth), "--pack", str(pack)]
     command += ["--precision", precision, "--device", device, "--data", data]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(run_together([command])[0])
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ trial, for each trial, which is the dearest case.
 
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import run_together
 from study.packing import CPU_PACK
 
 DATA = "synthetic:50000"
@@ -69,7 +69,7 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
 
 def _seconds_of(command: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    run_together([command])
     return time.perf_counter() - started
 
 
@@ -120,5 +120,4 @@ def _run_bare(ranges: list[tuple[int, int]], train_size: int, pack: int) -> floa
     commands = [
         [sys.executable, "-c", BARE, *map(str, (start, stop, train_size, pack)), DATA] for start, stop in ranges
     ]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    return max(float(process.communicate()[0]) for process in running)
+    return max(map(float, run_together(commands)))

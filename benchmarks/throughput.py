@@ -6,9 +6,10 @@ the end of the last, so that imports, reading the images and loading compiled ke
 
 import dataclasses
 import os
-import subprocess
 import sys
 import time
+
+from benchmarks.processes import run_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,8 @@ def time_contender(contender: Contender, epochs: int, data: str) -> dict[str, ob
     command += ["--epochs", str(epochs), "--data", data]
     commands = [[*command, "--first-seed", str(number * each)] for number in range(contender.processes)]
     started = time.perf_counter()
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    inner = [float(process.communicate()[0]) for process in running]
+    inner = [float(printed) for printed in run_together(commands)]
     seconds = time.perf_counter() - started
-    if any(process.returncode for process in running):
-        raise RuntimeError(f"{contender.label}: a process ended with a failure")
     trials = contender.trials_each * contender.processes
     return {
         "label": contender.label,

@@ -1,8 +1,13 @@
 """That contenders of the benchmark train the network that we train, and that its page holds what was measured."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import threading
 
+import psutil
 import pytest
 import torch
 
@@ -12,6 +17,7 @@ from benchmarks.contenders import train_in_memory
 from benchmarks.markdown import write_page
 from benchmarks.plain_network import PlainNetwork
 from benchmarks.probe_cost import measure_probes
+from benchmarks.processes import run_together
 from study.network import PackedNetwork
 
 
@@ -117,13 +123,26 @@ def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypat
     assert whole.read_text() == measured
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:100", "--parts", "steps", "--packs", "4,16"])
     given_up = True
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         __main__.main()
     assert whole.read_text() == measured
     file = whole.with_stem(f"{whole.stem}_unfinished")
     rows = json.loads(file.read_text())["steps"]
     assert [(row["precision"], row["pack"]) for row in rows] == [("fp32", 4), ("fp32", 16), ("bf16", 4)]
     assert file.with_suffix(".md").read_text().count("| fp32 | 50 |") == 2
+
+
+SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def test_processes_end_with_the_wait_for_them():
+    assert run_together([["echo", "1"], ["echo", "2"]]) == ["1\n", "2\n"]
+    with pytest.raises(subprocess.CalledProcessError):
+        run_together([["true"], ["false"]])
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_together([SLEEPS, SLEEPS])
+    assert [child.cmdline() for child in psutil.Process().children() if child.cmdline() == SLEEPS] == []
 
 
 @pytest.mark.parametrize(
