@@ -12,12 +12,13 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
+from study import run_log_schema as schema
 from study.mlflow_service import MlflowService, Outcome, serve, suggesting_later
-from study.new_database import is_new_database
+from study.new_database import holds_nothing, is_new_database
 from study.study_folder import StudyFolder
 from study.tracking import check_reachable
 
@@ -39,6 +40,7 @@ class MlflowProcess:
         if not self._is_new:
             with suggesting_later():
                 check_reachable(tracking_uri)
+        self._may_make_tables = tracking_uri.startswith("sqlite:") and holds_nothing(schema.sqlite_path(tracking_uri))
         self._told: set[str] = set()
         self._last_problem: str | None = None
 
@@ -55,11 +57,18 @@ class MlflowProcess:
             self._asked_for_problem = self._submit(MlflowService.problem)
             self._checked = self._submit(MlflowService.check)
         except BaseException:  # Ctrl-C in this moment, for one
-            self.__exit__()
+            self._kill()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        try:
+            if self._may_make_tables:
+                wait([self._checked])  # half of them would be of no use, and lie about
+        finally:
+            self._kill()
+
+    def _kill(self) -> None:
         if self._process.pid is not None:
             self._process.kill()
             self._process.join()

@@ -1,17 +1,19 @@
-"""A SQLite file that is not there yet → MLflow's database: whole, or still not there.
+"""A SQLite file that holds nothing yet → MLflow's database: whole, or still nothing.
 
 MLflow makes its tables in seconds, step by step, and calls a database in which it was interrupted out of date.
 """
 
 import contextlib
+import functools
+import glob
 import os
 import secrets
-import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from study import run_log_schema as schema
+from study.study_folder import write_whole
 
 
 def is_new_database(tracking_uri: str) -> bool:
@@ -21,40 +23,60 @@ def is_new_database(tracking_uri: str) -> bool:
     """
     path = _file_of(tracking_uri)
     try:
-        if path is None or not path.is_absolute():
+        if path is None or "?" in tracking_uri or not path.is_absolute():
             return False
         if path.exists():
-            return path.is_file() and path.stat().st_size == 0 and os.access(path, os.W_OK)
-        return os.access(path.parent, os.W_OK)
-    except (OSError, ValueError):  # of a name that no file can have
+            return holds_nothing(path) and os.access(path, os.W_OK)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return holds_nothing(path)
+    except (OSError, ValueError):  # of a place that takes no file, or a name that no file can have
         return False
 
 
-def make_database(tracking_uri: str, make_tables: Callable[[str], None]) -> None:
-    """Let `make_tables` fill a temporary database, and put that where the URI says, if nothing is there.
+def holds_nothing(path: Path) -> bool:
+    """Say whether there is no file yet, or an empty one; a symbolic link may lead anywhere."""
+    return not path.is_symlink() and (not path.exists() or (path.is_file() and path.stat().st_size == 0))
 
-    Where this cannot be done, whoever asks MLflow for the database next makes it in its place.
+
+def make_database(tracking_uri: str, make_tables: Callable[[str], None]) -> None:
+    """Put a database that `make_tables` has filled elsewhere where the URI says, if nothing is there.
+
+    Where this cannot be done, whoever asks MLflow for the database next makes it in its place, or is told why not.
     """
     path = _file_of(tracking_uri)
     with contextlib.suppress(Exception):
-        if path is not None and not path.exists():
-            _make_elsewhere(path, make_tables)
+        if path is not None and holds_nothing(path):
+            _put(_new_database(make_tables), path)
 
 
-def _make_elsewhere(path: Path, make_tables: Callable[[str], None]) -> None:
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+@functools.cache
+def _new_database(make_tables: Callable[[str], None]) -> bytes:
+    """Return a database's bytes. It is made once in a process, because MLflow keeps what it opened open."""
     with tempfile.TemporaryDirectory() as folder:
+        if "?" in folder or "%" in folder:
+            raise ValueError("these mean something else in a URI")
         made = Path(folder) / "mlflow.db"
         make_tables(f"sqlite:///{made}")
-        try:
-            with contextlib.closing(sqlite3.connect(made)) as whole, contextlib.closing(sqlite3.connect(draft)) as copy:
-                whole.backup(copy)
-            os.link(draft, path)  # which replaces nothing, should somebody have made it meanwhile
-        finally:
-            draft.unlink(missing_ok=True)
+        return made.read_bytes()
+
+
+def _put(content: bytes, path: Path) -> None:
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    whole = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        write_whole(whole, content)
+        os.link(whole, path)  # which replaces nothing, should somebody have made it meanwhile
+    except OSError:  # there is an empty file, or there are no links in this file system
+        if holds_nothing(path):
+            whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _file_of(tracking_uri: str) -> Path | None:
-    if not tracking_uri.startswith("sqlite:///") or "?" in tracking_uri or tracking_uri.endswith(":memory:"):
+    """Return the file of a URI in which nothing has a meaning of its own."""
+    path = schema.sqlite_path(tracking_uri)
+    if not tracking_uri.startswith("sqlite:///") or "%" in tracking_uri or str(path).startswith(("file:", ":")):
         return None
-    return schema.sqlite_path(tracking_uri)
+    return path

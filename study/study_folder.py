@@ -45,7 +45,7 @@ class StudyFolder:
 
     @property
     def tracking_lock(self) -> Path:
-        """Held while a tracking database is opened: two drivers that make one at once spoil it."""
+        """Held while a tracking database is opened: two drivers that make one in its place at once spoil it."""
         return self.storage / ".tracking.lock"
 
     def record_path(self, trial_id: str) -> Path:

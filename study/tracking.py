@@ -31,7 +31,12 @@ def check_reachable(tracking_uri: str) -> None:
         _check_server(tracking_uri, schema.without_secrets(tracking_uri, tracking_uri))
     if tracking_uri.startswith("sqlite:///"):
         path = schema.sqlite_path(tracking_uri)
-        if not os.access(path.parent, os.W_OK) or path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+        try:
+            place = path if path.exists() else path.parent
+            is_writable = os.access(place, os.W_OK) and not path.is_dir()
+        except OSError:  # no file can have this name
+            is_writable = False
+        if not is_writable:
             raise ValueError(f"tracking-uri: cannot write to {path}; give another one")
 
 

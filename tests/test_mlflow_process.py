@@ -97,11 +97,25 @@ def test_signals_to_a_whole_group_are_left_to_the_driver(uri, folder, trial_id, 
         assert list(process.close().sent) == [trial_id]
 
 
-def test_a_refusal_while_tables_are_made_leaves_a_database_that_can_be_used(tmp_path, folder, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(KeyError), MlflowProcess("sqlite:///relative.db", folder):
+def refuse_while_tables_are_made(uri, folder, growing):
+    with MlflowProcess(uri, folder):
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size for path in growing.rglob("*.db")) and time.monotonic() < deadline:
+            time.sleep(0.001)
         raise KeyError
-    assert RunLog("sqlite:///relative.db", folder, DATA, epochs=1).find_runs() == {}
+
+
+@pytest.mark.parametrize("elsewhere", ["temporary", "temporary?"])  # with the second one, they are made in place
+def test_a_refusal_while_tables_are_made_leaves_a_database_that_can_be_used(tmp_path, folder, monkeypatch, elsewhere):
+    temporary = tmp_path / elsewhere
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{len(elsewhere)}.db"  # which is relative, so that it is not left for later
+    with pytest.raises(KeyError):
+        refuse_while_tables_are_made(uri, folder, tmp_path if "?" in elsewhere else temporary)
+    assert list(temporary.iterdir()) == []
+    assert RunLog(uri, folder, DATA, epochs=1).find_runs() == {}
 
 
 def test_a_process_that_was_started_when_ctrl_c_came_is_not_left(uri, folder, monkeypatch):

@@ -9,6 +9,7 @@ import time
 import mlflow
 import pytest
 
+from study import new_database
 from study.new_database import is_new_database, make_database
 from study.tracking import check_tracking
 
@@ -42,18 +43,25 @@ def names_in(folder):
     return [path.name for path in folder.iterdir()]
 
 
-@pytest.mark.parametrize("kind", ["folder", "text", "missing folder", "relative", "options", "server", "memory"])
-def test_what_may_be_wrong_is_no_new_database(tmp_path, kind):
+def test_what_may_be_wrong_is_no_new_database(tmp_path):
     (tmp_path / "text").write_text("no database")
     (tmp_path / "folder").mkdir()
-    uris = {
-        "missing folder": f"sqlite:///{tmp_path}/none/mlflow.db",
-        "relative": "sqlite:///mlflow.db",
-        "options": f"sqlite:///{tmp_path}/mlflow.db?mode=ro",
-        "server": "http://127.0.0.1:5000",
-        "memory": "sqlite:///:memory:",
-    }
-    assert not is_new_database(uris.get(kind, f"sqlite:///{tmp_path / kind}"))
+    (tmp_path / "link").symlink_to(tmp_path / "missing" / "mlflow.db")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    names = (
+        "folder",
+        "text",
+        "text/mlflow.db",
+        "missing/mlflow.db",
+        "link",
+        "loop",
+        "mlflow.db?mode=ro",
+        "a%20b",
+        "x" * 300,
+    )
+    uris = [f"sqlite:///{tmp_path / name}" for name in names]
+    uris += ["sqlite:///mlflow.db", "sqlite:///:memory:", "sqlite:////dev/null", "http://127.0.0.1:5000"]
+    assert [uri for uri in uris if is_new_database(uri)] == []
 
 
 def test_what_holds_nothing_is_a_new_database(path):
@@ -63,12 +71,19 @@ def test_what_holds_nothing_is_a_new_database(path):
     assert is_new_database(f"sqlite:///{path}")
 
 
-def test_a_database_appears_whole_and_alone(path):
+@pytest.mark.parametrize("options", ["", "?timeout=30"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_database_appears_whole_and_alone(path, options, is_there):
+    if is_there:
+        path.touch()
+    meanwhile = []
+
     def look_meanwhile(uri):
         make_row(uri)
-        assert names_in(path.parent) == []
+        meanwhile.append([(found.name, found.stat().st_size) for found in path.parent.iterdir()])
 
-    make_database(f"sqlite:///{path}", look_meanwhile)
+    make_database(f"sqlite:///{path}{options}", look_meanwhile)
+    assert meanwhile == [[("mlflow.db", 0)] if is_there else []]
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
 
@@ -84,16 +99,52 @@ def test_a_database_that_somebody_makes_meanwhile_stays(path):
     assert names_in(path.parent) == ["mlflow.db"]
 
 
-def test_what_cannot_be_made_beside_is_left_to_mlflow(path, monkeypatch):
+def test_what_cannot_be_made_elsewhere_is_left_to_mlflow(path, monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError("no room here")
+
+    make_database(f"sqlite:///{path}", fail)
+    (tmp_path / "link").symlink_to(path)
+    for uri in (
+        "http://127.0.0.1:5000",
+        "sqlite:///:memory:",
+        f"sqlite:///{tmp_path}/a%20b",
+        f"sqlite:///{tmp_path}/link",
+    ):
+        make_database(uri, lambda _: pytest.fail("there is no such file to be made"))
+    monkeypatch.setattr(new_database, "write_whole", fail)
+    make_database(f"sqlite:///{path}", make_row)
+    assert names_in(path.parent) == ["link"]
+
+
+def test_a_file_system_without_links(path, monkeypatch):
     def fail(*_):
         raise OSError("no links here")
 
-    make_database(f"sqlite:///{path}", fail)
-    assert not path.exists()
     monkeypatch.setattr(os, "link", fail)
     make_database(f"sqlite:///{path}", make_row)
-    assert names_in(path.parent) == []
-    make_database("http://127.0.0.1:5000", lambda _: pytest.fail("no file"))
+    assert read_row(path) == [(7,)]
+    assert names_in(path.parent) == ["mlflow.db"]
+
+
+def test_what_a_killed_process_left_is_removed(path):
+    for name in ("mlflow.db.1234abcd.part", "mlflow.db.1234abcd.part.12345678.part", "mlflow.db-journal"):
+        (path.parent / name).touch()
+    make_database(f"sqlite:///{path}", make_row)
+    assert sorted(names_in(path.parent)) == ["mlflow.db", "mlflow.db-journal"]
+
+
+def test_tables_are_made_once_in_a_process(path, tmp_path):
+    made = []
+
+    def count(uri):
+        made.append(uri)
+        make_row(uri)
+
+    for name in ("a.db", "b.db"):
+        make_database(f"sqlite:///{tmp_path / name}", count)
+        assert read_row(tmp_path / name) == [(7,)]
+    assert len(made) == 1
 
 
 def test_a_process_killed_while_it_makes_tables_leaves_none(path, tmp_path):
