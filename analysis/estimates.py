@@ -53,9 +53,9 @@ class Estimate:
             return f"{value} ({self.bound} {low or high})"
         return f"{value} ({low} to {high})" if low else value
 
-    def as_columns(self, name: str, low: str = "", high: str = "") -> dict[str, float]:
-        """Return table cells NAME, `low` (or NAME_low) and `high`; what is unknown is nan, pandas' missing cell."""
-        numbers = {name: self.value, low or f"{name}_low": self.low, high or f"{name}_high": self.high}
+    def as_columns(self, name: str, low_name: str = "", high_name: str = "") -> dict[str, float]:
+        """Return table cells NAME, `low_name` (NAME_low) and `high_name` (NAME_high); what is unknown is nan."""
+        numbers = {name: self.value, low_name or f"{name}_low": self.low, high_name or f"{name}_high": self.high}
         return {column: math.nan if number is None else number for column, number in numbers.items()}
 
 

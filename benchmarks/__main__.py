@@ -138,13 +138,13 @@ def _measure_steps(
 
 def _tell(row: Row) -> None:
     """Print a row."""
-    print(
-        "  "
-        + ", ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
-        ),
-        flush=True,
-    )
+    print("  " + ", ".join(f"{key} {_write_short(value)}" for key, value in row.items()), flush=True)
+
+
+def _write_short(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_write_short, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

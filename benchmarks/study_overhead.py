@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,15 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
         space.write_text(SPACE.format(train_size=train_size, trials=trials))
         command = [sys.executable, "-m", "study", "run", f"{space}:short", "--data", DATA]
         command += ["--max-pack", str(pack), "--device", "cpu"]
-        storages = [["--storage", str(Path(folder) / "sending")]]
-        storages.append(["--storage", str(Path(folder) / "later"), "--send-later"])
+        sending = ["--storage", str(Path(folder) / "sending")]
+        later = ["--storage", str(Path(folder) / "later"), "--send-later"]
         # In turn: a shared machine's speed drifts within the quarter of an hour that this takes.
         bare, studies = [_seconds_bare(trials, train_size, pack)], []
-        for storage in storages:
-            studies.append(_seconds_of([*command, *storage]))
+        for options in (sending, later):
+            studies.append(_seconds_of([*command, *options]))
             bare.append(_seconds_bare(trials, train_size, pack))
     cores, mean = os.cpu_count() or 1, sum(bare) / len(bare)
-    ideals = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
-    overheads = [study / ideal - 1 for study, ideal in zip(studies, ideals, strict=True)]
+    overhead, without_mlflow = compare_in_turn(studies, bare)
     return {
         "trials": trials,
         "pack": pack,
@@ -62,9 +61,15 @@ def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, 
         "bare_seconds": mean,
         "bare_seconds_in_turn": bare,
         "bare_seconds_per_trial": mean * cores / trials,
-        "overhead": overheads[0],
-        "overhead_without_mlflow": overheads[1],
+        "overhead": overhead,
+        "overhead_without_mlflow": without_mlflow,
     }
+
+
+def compare_in_turn(studies: Sequence[float], bare: Sequence[float]) -> list[float]:
+    """Return how much longer each study took than the mean of the bare processes before and after it, as a share."""
+    ideals = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
+    return [study / ideal - 1 for study, ideal in zip(studies, ideals, strict=True)]
 
 
 def _seconds_of(command: list[str]) -> float:

@@ -18,6 +18,7 @@ from benchmarks.markdown import write_page
 from benchmarks.plain_network import PlainNetwork
 from benchmarks.probe_cost import measure_probes
 from benchmarks.processes import run_together
+from benchmarks.study_overhead import compare_in_turn
 from study.network import PackedNetwork
 
 
@@ -82,6 +83,10 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
     assert "| 300 | 4 | 1.00 | 149.0 and 151.0 and 150.0 | 165.0 | +10.0% | 160.5 | +6.6% |" in page
 
 
+def test_a_study_is_set_against_what_was_bare_right_before_and_after_it():
+    assert compare_in_turn([110, 330], bare=[90, 110, 490]) == pytest.approx([0.1, 0.1])
+
+
 @pytest.mark.parametrize("results", sorted(RESULTS.glob("speed_*.json")), ids=lambda path: path.stem)
 def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
     write_page(json.loads(results.read_text()), tmp_path / "page.md")
@@ -118,7 +123,8 @@ def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypat
     measured = whole.read_text()
     assert len(json.loads(measured)["steps"]) == 4
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:101", "--parts", "steps", "--packs", "4"])
-    with pytest.raises(SystemExit, match="2"):  # other data takes nothing's place
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="2"):  # other data takes nothing's place
+        patch.setattr(__main__, "load_or_exit", lambda *_: pytest.fail("it was loaded before it was refused"))
         __main__.main()
     assert whole.read_text() == measured
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:100", "--parts", "steps", "--packs", "4,16"])
