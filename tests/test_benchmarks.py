@@ -123,9 +123,10 @@ def test_what_was_measured_is_kept_when_the_rest_is_given_up(tmp_path, monkeypat
     measured = whole.read_text()
     assert len(json.loads(measured)["steps"]) == 4
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:101", "--parts", "steps", "--packs", "4"])
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="2"):  # other data takes nothing's place
+    with monkeypatch.context() as patch:
         patch.setattr(__main__, "load_or_exit", lambda *_: pytest.fail("it was loaded before it was refused"))
-        __main__.main()
+        with pytest.raises(SystemExit, match="2"):  # other data takes nothing's place
+            __main__.main()
     assert whole.read_text() == measured
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic:100", "--parts", "steps", "--packs", "4,16"])
     given_up = True
