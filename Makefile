@@ -11,7 +11,7 @@ RUN := .venv/bin/python -m
 study: $(READY)  ## run the demo study end to end; prints where to look
 	@$(RUN) study run demo; status=$$?; \
 	    if [ $$status -gt 1 ]; then exit $$status; fi; \
-	    $(RUN) analysis run-figures demo && $(RUN) analysis report demo && echo "Browse:  make ui" && exit $$status
+	    $(RUN) analysis run-figures demo && $(RUN) analysis report demo && exit $$status
 
 report: $(READY)  ## write reports/$(STUDY)/index.html from MLflow
 	$(RUN) analysis report $(STUDY)
@@ -53,6 +53,7 @@ clean:  ## remove the environment and caches; studies, reports and data stay
 	find . -name __pycache__ -type d -not -path "./data/*" -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv: gigabytes, and some minutes in which pip is silent"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"

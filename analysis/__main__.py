@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from study.one_line_errors import BAD_USAGE, INTERRUPTED, OneLineParser, print_error
-from study.run_log_schema import check_study_name
+from study.run_log_schema import DEFAULT_STORAGE, check_study_name, default_tracking_uri
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if "name" in options:
             check_study_name(options.name)
+            options.tracking_uri = options.tracking_uri or default_tracking_uri(options.storage)
         options.command(options, Console())
     except ValueError as error:
         print_error(error)
@@ -78,7 +79,10 @@ def _make_parser() -> argparse.ArgumentParser:
     for command in (report, *questions.values(), run_figures):
         command.add_argument("name", help="name of the study")
         command.add_argument(
-            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)"
+            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI, or sqlite in the storage)"
+        )
+        command.add_argument(
+            "--storage", type=_path, default=DEFAULT_STORAGE, help="of the study's records (default: %(default)s)"
         )
     return parser
 

@@ -88,7 +88,7 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
     if uri.startswith("sqlite:///") and not schema.sqlite_path(uri).is_file():
         raise ValueError(
             f"tracking-uri: {uri} does not exist; run a study first, send one's records to it "
-            "(python -m study sync NAME), or give --tracking-uri"
+            "(python -m study sync NAME), or give --storage or --tracking-uri"
         )
     if uri.startswith(("http://", "https://")):
         _check_that_somebody_listens(uri)

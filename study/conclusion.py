@@ -7,6 +7,7 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.mlflow_service import Outcome
+from study.next_commands import report_command, sync_command
 from study.one_line_errors import INTERRUPTED, SOME_FAILED
 from study.study_folder import StudyFolder
 from study.summary import print_summary
@@ -48,17 +49,14 @@ def conclude(
         )
     shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
     console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
-    # `make ui` and the analysis look there, whatever is set in this terminal alone.
-    at_home = tracking_uri == schema.home_tracking_uri()
     if outcome.experiment_id is not None:
-        _tell_where_to_browse(outcome.experiment_id, tracking_uri, at_home, console)
-    place = "" if at_home else f" --tracking-uri {shown_uri}"
-    report = f"Report: python -m analysis report {folder.name}{place}"
+        _tell_where_to_browse(outcome.experiment_id, tracking_uri, console)
+    report = f"Report: {report_command(folder.name, shown_uri)}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
     if outcome.unsent:
         console.print(
             f"{len(outcome.unsent)} trials are recorded but not in MLflow ({outcome.problem}); "
-            f"to send them: python -m study sync {folder.name}",
+            f"to send them: {sync_command(folder, shown_uri)}",
             style="yellow",
             markup=False,
             soft_wrap=True,
@@ -73,8 +71,8 @@ def conclude(
     return SOME_FAILED if schema.STATUS_FAILED in endings else 0
 
 
-def _tell_where_to_browse(experiment_id: str, tracking_uri: str, at_home: bool, console: Console) -> None:
-    if at_home:
+def _tell_where_to_browse(experiment_id: str, tracking_uri: str, console: Console) -> None:
+    if tracking_uri == schema.home_tracking_uri():
         console.print("Browse: make ui, then open", style="bold")
     elif tracking_uri.startswith("sqlite:"):
         server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"

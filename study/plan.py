@@ -53,7 +53,7 @@ def print_plan(
     `images` are those of both splits, where they are known.
     """
     tell = functools.partial(console.print, highlight=False, markup=False)
-    tell(f"Study {name}: {len(trials)} trials in {len(packs)} packs.")
+    tell(f"Study {name}: {_count(trials, 'trial')} in {_count(packs, 'pack')}.")
     sizes = images or (FULL_TRAIN_SIZE, FULL_TEST_SIZE)
     total = sum(training_flops(trial, *sizes) for trial in trials)
     unit = next((unit for unit, size in UNITS.items() if total >= size), "MFLOP")
@@ -67,6 +67,10 @@ def print_plan(
     if not images and not all(trial.train_size and trial.test_size for trial in trials):
         work += "; where no train_size or test_size is given, for the 50,000 and 10,000 images of CIFAR-10"
     tell(f"{work}.")
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _make_rows(packs: Sequence[Pack], columns: Sequence[str]) -> list[list[Pack]]:

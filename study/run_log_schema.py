@@ -141,8 +141,11 @@ def sqlite_path(tracking_uri: str) -> Path:
     return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
 
 
+SECRET = "***"
+
+
 def without_secrets(text: str, tracking_uri: str) -> str:
-    """Return a text to print with the tracking URI's password and query, if it holds them, replaced by `***`."""
+    """Return a text to print with the tracking URI's password and query, if it holds them, replaced by SECRET."""
     try:
         parts = urlsplit(tracking_uri)
     except ValueError:
@@ -150,13 +153,14 @@ def without_secrets(text: str, tracking_uri: str) -> str:
     public = tracking_uri
     if "@" in parts.netloc:
         user, _, host = parts.netloc.rpartition("@")
-        public = public.replace(parts.netloc, f"{user.partition(':')[0]}:***@{host}" if ":" in user else f"***@{host}")
+        hidden = f"{user.partition(':')[0]}:{SECRET}" if ":" in user else SECRET
+        public = public.replace(parts.netloc, f"{hidden}@{host}")
     if parts.query:
-        public = public.replace(f"?{parts.query}", "?***")
+        public = public.replace(f"?{parts.query}", f"?{SECRET}")
     text = text.replace(tracking_uri, public)
     for secret in (parts.password or "", unquote(parts.password or "")):
         if len(secret) > 3:
-            text = text.replace(secret, "***")
+            text = text.replace(secret, SECRET)
     return text
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from study import run_log_schema as schema
 from study.console_tables import make_plain_table, print_whole
 from study.ledgers import read_planned, read_sent
+from study.next_commands import sync_command
 from study.progress import format_duration
 from study.study_folder import StudyFolder
 from study.trial_config import unknown_name
@@ -157,13 +158,18 @@ def _print(
     for state in [state for state in states if state.status == schema.STATUS_FAILED][:SHOWN]:
         reason = state.error.strip().rpartition("\n")[2]
         tell(f"failed: {state.name}: {reason}")
+    if all(state.status in (UNFINISHED, NOT_BEGUN) for state in states):
+        return
+    if not sent:
+        tell(f"Nothing was sent to MLflow yet: {sync_command(folder, schema.home_tracking_uri(folder.storage))}")
     for store, unsent in facts["unsent"].items():
-        todo = f"{unsent} wait for: python -m study sync {folder.name}" if unsent else "all of them"
+        if not unsent:
+            todo = "all of them"
+        elif running:
+            todo = f"all but perhaps {unsent}: the driver sends while it runs, and notes at its end what it sent"
+        else:
+            todo = f"{unsent} wait for: {sync_command(folder, store)}"
         tell(f"Ended trials sent to {store}: {todo}")
-    if running:
-        tell("The driver sends to MLflow while it runs; what it sent is noted at its end.")
-    elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
-        tell(f"Nothing was sent to MLflow yet: python -m study sync {folder.name}")
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

@@ -159,14 +159,35 @@ class TrialConfig:
 
     @property
     def name(self) -> str:
-        """A short label for people: `batch-relu d50 k1 adam lr3e-4 s0`."""
-        return (
+        """A label for people: `batch-relu d50 k1 adam lr3e-4 s0`, and what is not usual: `sgd … s0 momentum=0.9`.
+
+        How many images are used is not in it, nor how GSC is measured: studies rarely vary these.
+        """
+        usual = (
             f"{self.normalization}-{self.activation} d{self.depth} k{self.dilution:g} "
             f"{self.optimizer} lr{short_number(self.learning_rate)} s{self.seed}"
-            + ("" if self.precision == "fp32" else f" {self.precision}")
         )
+        others = [
+            f"{field.name}={value:g}" if isinstance(value, float) else f"{field.name}={value}"
+            for field in dataclasses.fields(self)
+            if field.name not in NOT_NAMED_APART and (value := getattr(self, field.name)) != field.default
+        ]
+        return " ".join([usual, *others])
 
 
+NOT_NAMED_APART = (
+    "activation",
+    "normalization",
+    "depth",
+    "dilution",
+    "optimizer",
+    "learning_rate",
+    "seed",
+    "train_size",
+    "test_size",
+    "probe_size",
+    "probe_vectors",
+)
 PACK_KEY_FIELDS = (
     "depth",
     "width",
@@ -226,8 +247,10 @@ def _as_declared(name: str, declared: Any, value: Any) -> Any:
         if not isinstance(value, str):
             raise ValueError(f"{name}: {value!r} is not text; give a name")
         return value
+    if isinstance(value, str):
+        raise ValueError(f"{name}: {value!r} is text; give a number without quotes")
     try:
-        number = float(value) if not isinstance(value, (bool, str)) else math.nan
+        number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
 import threading
@@ -10,12 +11,22 @@ from pathlib import Path
 import mlflow
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
 from study import run_log_schema as schema
 from study import trial_record
 from study.__main__ import main
-from study.ledgers import known_as_sent, note_planned, note_sent, read_planned, read_sent
-from study.status_command import is_running, read_states
+from study.ledgers import (
+    known_as_sent,
+    note_planned,
+    note_sent,
+    note_store,
+    read_planned,
+    read_sent,
+    read_store,
+)
+from study.next_commands import report_command, sync_command
+from study.status_command import is_running, read_states, show_status
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
@@ -166,6 +177,51 @@ def test_sync_sends_everything_once(folder, trials, capsys):
     assert len(runs()) == 4
     capsys.readouterr()
     assert status(capsys)["unsent"] == {uri(): 0}
+
+
+def test_what_is_to_be_typed_is_complete(folder, trials, capsys, monkeypatch):
+    elsewhere = folder.storage.with_name("not usual")
+    folder.storage.rename(elsewhere)
+    note_store(StudyFolder(elsewhere, folder.name), "http://user:***@host:5000")
+    assert main(["status", "some", "--storage", str(elsewhere)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Ended trials sent to http://user:***@host:5000: 3 wait for: python -m study sync some "
+        f"--storage '{elsewhere}' --tracking-uri 'http://user:***@host:5000'"
+    )
+    home = schema.home_tracking_uri(folder.storage)
+    assert sync_command(folder, home) == "python -m study sync some"
+    assert report_command("some", home) == "python -m analysis report some"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert sync_command(folder, home) == f"python -m study sync some --tracking-uri {home}"
+
+
+def test_sync_sends_to_where_the_study_was_run(folder, trials, capsys, tmp_path):
+    note_store(folder, "postgresql://user:***@host/mlflow")
+    assert main(["sync", "some"]) == 2
+    assert "the runs of 'some' go to postgresql://user:***@host/mlflow; give that" in capsys.readouterr().err
+    store = f"sqlite:///{tmp_path / 'other.db'}"
+    note_store(folder, store)
+    assert status(capsys)["unsent"] == {"postgresql://user:***@host/mlflow": 3, store: 3}
+    assert main(["sync", "some"]) == 0
+    assert f"4 of 4 records are in MLflow: {store}" in capsys.readouterr().out.replace("\n", "")
+    assert status(capsys)["unsent"][store] == 0
+    note_store(folder, schema.home_tracking_uri(folder.storage))
+    assert read_store(folder) is None
+    size = (folder.path / "sent.jsonl").stat().st_size
+    note_store(folder, schema.home_tracking_uri(folder.storage))
+    assert (folder.path / "sent.jsonl").stat().st_size == size
+
+
+def test_while_a_study_is_run_its_driver_sends(folder, trials):
+    note_store(folder, uri())
+    console = Console(file=io.StringIO())
+    with FileLock(folder.driver_lock):
+        thread = threading.Thread(target=show_status, args=(folder.storage, "some", False, console))
+        thread.start()
+        thread.join()
+    told = console.file.getvalue()
+    assert "all but perhaps 3: the driver sends while it runs" in told
+    assert "study sync" not in told
 
 
 def test_a_trial_that_went_on_is_sent_anew_and_others_stay(folder, trials, capsys):

@@ -284,7 +284,7 @@ def test_a_failing_trial_is_told_and_the_others_finish(folder, monkeypatch):
     assert done.stdout.count("Slow: kernels are not compiled, and a step takes") == 1
     assert "no C++ compiler: no-such-compiler is not found" in done.stdout
     assert "2 trials: 1 ok, 0 diverged, 1 failed." in done.stdout
-    assert "First failure, none-relu d3 k0 adam lr3e-4 s0:" in done.stdout
+    assert "First failure, none-relu d3 k0 adam lr3e-4 s0" in done.stdout
     failed = next(run_ for run_ in runs_of(folder, "failing") if run_.info.status == "FAILED")
     assert "Traceback" in failed.data.tags[schema.TAG_ERROR]
     again = study(folder, "failing", status=1)

@@ -42,7 +42,7 @@ def test_trials_are_frozen():
     [
         ({"depth": 1}, "depth: 1 is out of range"),
         ({"depth": 2.5}, "depth: 2.5 is not a whole number"),
-        ({"depth": "ten"}, "depth: 'ten' is not a finite number"),
+        ({"depth": "ten"}, "depth: 'ten' is text; give a number without quotes"),
         ({"depth": True}, "depth: True is not a finite number"),
         ({"activation": "rleu"}, "activation: 'rleu' does not exist; did you mean 'relu'?"),
         ({"activation": 3}, "activation: 3 is not text"),
@@ -108,6 +108,20 @@ def test_pack_key_leaves_out_what_members_may_differ_in():
 def test_name_reads_as_people_write():
     trial = TrialConfig(depth=50, normalization="batch", dilution=1, learning_rate=3e-4)
     assert trial.name == "batch-relu d50 k1 adam lr3e-4 s0"
+    unusual = dataclasses.replace(trial, optimizer="sgd", momentum=0.9, width=50, layerwise_step_sizes=True)
+    assert unusual.name == "batch-relu d50 k1 sgd lr3e-4 s0 width=50 momentum=0.9 layerwise_step_sizes=True"
+
+
+def test_trials_that_train_differently_have_names_of_their_own():
+    trial = TrialConfig(depth=5)
+    others = {
+        "depth": 6, "width": 10, "activation": "tanh", "normalization": "batch", "dilution": 1, "seed": 1,
+        "initialization": "orthogonal", "gain": 2.0, "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.1,
+        "schedule": "cosine", "clipping": "norm", "clipping_threshold": 2.0, "epochs": 3, "batch_size": 64,
+        "precision": "bf16",
+    }  # fmt: skip
+    names = {dataclasses.replace(trial, **{field: value}).name for field, value in others.items()}
+    assert len(names | {trial.name}) == len(others) + 1
 
 
 @pytest.mark.parametrize(
