@@ -107,8 +107,9 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
         command += f" --failure-error {options.failure_error:g}"
     if options.format != "html":
         command += f" --format {options.format}"
-    written = write_report(_find(options), options.output / options.name, command, options.format)
-    store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
+    with console.status("Writing the report …"):
+        written = write_report(_find(options), options.output / options.name, command, options.format)
+        store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
     for line in written.lines:
         console.print(Text(line), end="\n\n")
     console.print(f"Report: {written.page}", highlight=False, soft_wrap=True, markup=False)
@@ -118,8 +119,9 @@ def section_command(options: argparse.Namespace, console: Console) -> None:
     """Print one section's text and tables; write its files."""
     from analysis.section import make_console_table, write_section_files
 
-    section = _section_makers()[options.question](_find(options))
-    written = write_section_files(section, options.output / options.name)
+    with console.status("Analysing …"):
+        section = _section_makers()[options.question](_find(options))
+        written = write_section_files(section, options.output / options.name)
     for line in section.text:
         console.print(Text(line), end="\n\n")
     for table in section.tables:

@@ -52,6 +52,8 @@ def check_tracking(tracking_uri: str) -> None:
             make_database(tracking_uri, search_once)
             search_once(tracking_uri)
             problem.clear()
+        except ModuleNotFoundError as error:
+            problem[0] = f"{one_line(error)}: install it, or name another driver, as in postgresql+psycopg2://"
         except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
             problem[0] = one_line(error)
 

@@ -73,6 +73,15 @@ def test_a_database_that_never_answers_is_given_up(monkeypatch):
     never.set()
 
 
+def test_a_driver_that_is_not_installed(monkeypatch):
+    def miss(_):
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", miss)
+    with pytest.raises(ValueError, match=r"No module named 'psycopg': install it, or name another driver"):
+        check_tracking("postgresql://host/db")
+
+
 def test_a_new_database_is_made_when_it_is_asked_for(tmp_path, folder):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert is_new_database(uri)
