@@ -120,7 +120,7 @@ def title_panel(panel: Axes, title: str) -> None:
 def label_axes(figure: Figure, x: str, y: str) -> None:
     """Label the axes that all panels share; y in lines that fit."""
     figure.supxlabel(x, fontsize=9.5)
-    figure.supylabel("\n".join(textwrap.wrap(y, int(figure.get_figheight() * 12))), fontsize=9.5)
+    figure.supylabel("\n".join(textwrap.wrap(y, int(figure.get_figheight() * 10))), fontsize=9.5)
 
 
 @dataclasses.dataclass(frozen=True)
