@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from study.one_line_errors import BAD_USAGE, INTERRUPTED, OneLineParser, print_error
-from study.run_log_schema import DEFAULT_STORAGE, check_study_name, default_tracking_uri
+from study.run_log_schema import check_study_name, default_tracking_uri, home_tracking_uri
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if "name" in options:
             check_study_name(options.name)
-            options.tracking_uri = options.tracking_uri or default_tracking_uri(options.storage)
+            of_storage = home_tracking_uri(options.storage) if options.storage else default_tracking_uri()
+            options.tracking_uri = options.tracking_uri or of_storage
         options.command(options, Console())
     except ValueError as error:
         print_error(error)
@@ -79,11 +80,9 @@ def _make_parser() -> argparse.ArgumentParser:
     for command in (report, *questions.values(), run_figures):
         command.add_argument("name", help="name of the study")
         command.add_argument(
-            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI, or sqlite in the storage)"
+            "--tracking-uri", type=_text, help="MLflow store (default: $MLFLOW_TRACKING_URI or studies/mlflow.db)"
         )
-        command.add_argument(
-            "--storage", type=_path, default=DEFAULT_STORAGE, help="of the study's records (default: %(default)s)"
-        )
+        command.add_argument("--storage", type=_path, help="folder of records, whose mlflow.db is the MLflow store")
     return parser
 
 

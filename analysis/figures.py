@@ -1,5 +1,6 @@
 """One run, one measurement, an atlas → figures of their own, outside of reports."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def draw_run_figure(profile: pd.DataFrame, title: str, path: Path) -> None:
     for epoch, line in whole.groupby("epoch"):
         panel.plot(line["layer"], 10 ** line["log10_gsc"], color=colors[epoch], label=f"epoch {epoch:.0f}")
     panel.set_yscale("log")
-    panel.set_title(title)
+    panel.set_title("\n".join(textwrap.wrap(title, 56)), fontsize=9)
     panel.set_xlabel("layer s (0: input)")
     panel.set_ylabel("GSC(s → logits), log scale")
     handles, labels = panel.get_legend_handles_labels()

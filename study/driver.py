@@ -21,7 +21,7 @@ from rich.console import Console
 from study import run_log_schema as schema
 from study.conclusion import Ending, conclude
 from study.datasets import Dataset, check_sizes, describe_data, load_dataset, resolve_auto
-from study.ledgers import known_as_sent, note_planned, note_sent, note_store
+from study.ledgers import known_as_sent, note_planned, note_sent
 from study.mlflow_process import MlflowProcess, SendLater, Tracking
 from study.packing import CPU_PACK, make_packs
 from study.plan import print_plan
@@ -163,7 +163,6 @@ def _run_locked(
     note_planned(folder, trials)
     tracking.ask(describe_data(dataset), max(trial.epochs for trial in trials))
     shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
-    note_store(folder, shown_uri)
     ending = Ending(came_to_end=True)
     finished = finished_trials(tracking.wait_for_finished(), folder, [trial.trial_id for trial in trials])
     remaining = [trial for trial in trials if trial.trial_id not in finished]

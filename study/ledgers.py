@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import run_log_schema as schema
 from study.study_folder import StorageError, StudyFolder
 from study.trial_config import TrialConfig
 from study.trial_record import read_start
@@ -45,28 +44,9 @@ def note_sent(folder: StudyFolder, store: str, attempts: Mapping[str, str]) -> N
 def read_sent(folder: StudyFolder) -> dict[str, dict[str, str]]:
     """Return, by store and trial_id, the newest attempt that was sent completely."""
     sent: dict[str, dict[str, str]] = defaultdict(dict)
-    for line in _read(folder.path / SENT_FILE, ("store",)):
-        attempts = sent[line["store"]]
-        if "trial_id" in line and "attempt" in line:
-            attempts[line["trial_id"]] = line["attempt"]
+    for line in _read(folder.path / SENT_FILE, ("store", "trial_id", "attempt")):
+        sent[line["store"]][line["trial_id"]] = line["attempt"]
     return dict(sent)
-
-
-def note_store(folder: StudyFolder, store: str) -> None:
-    """Add the store, as it may be shown, to which a study's runs are to go; raises StorageError if that fails."""
-    line = {"store": store, "in_storage": store == schema.home_tracking_uri(folder.storage)}
-    if line not in _stores(folder)[-1:]:
-        _append(folder.path / SENT_FILE, [line])
-
-
-def read_store(folder: StudyFolder) -> str | None:
-    """Return the store that was noted last; None where none is, or it is the storage's own, wherever that lies now."""
-    last = next(reversed(_stores(folder)), None)
-    return None if last is None or last["in_storage"] else str(last["store"])
-
-
-def _stores(folder: StudyFolder) -> list[dict[str, Any]]:
-    return list(_read(folder.path / SENT_FILE, ("store", "in_storage")))
 
 
 def known_as_sent(folder: StudyFolder, store: str, trial_ids: Iterable[str]) -> set[str]:

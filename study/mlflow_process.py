@@ -23,6 +23,8 @@ from study.study_folder import StudyFolder
 from study.tracking import check_reachable
 
 LOST = "the process that sends was lost"
+TABLES_SECONDS = 20.0
+"""A refusal waits no longer for tables that are being made."""
 
 Answer = TypeVar("Answer")
 
@@ -64,7 +66,7 @@ class MlflowProcess:
     def __exit__(self, *_: object) -> None:
         try:
             if self._may_make_tables:
-                wait([self._checked])  # half of them would be of no use, and lie about
+                wait([self._checked], TABLES_SECONDS)  # half of them would be of no use, and lie about
         finally:
             self._kill()
 

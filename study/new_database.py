@@ -5,7 +5,6 @@ MLflow makes its tables in seconds, step by step, and calls a database in which 
 
 import contextlib
 import functools
-import glob
 import os
 import secrets
 import tempfile
@@ -45,7 +44,8 @@ def make_database(tracking_uri: str, make_tables: Callable[[str], None]) -> None
     """
     path = _file_of(tracking_uri)
     with contextlib.suppress(Exception):
-        if path is not None and holds_nothing(path):
+        # SQLite would apply the journal of a lost database to a new one; beside an empty file it drops it.
+        if path is not None and not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", "-journal", "-wal")):
             _put(_new_database(make_tables), path)
 
 
@@ -61,14 +61,12 @@ def _new_database(make_tables: Callable[[str], None]) -> bytes:
 
 
 def _put(content: bytes, path: Path) -> None:
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by a process that was killed
-        left.unlink(missing_ok=True)
-    whole = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         write_whole(whole, content)
         os.link(whole, path)  # which replaces nothing, should somebody have made it meanwhile
-    except OSError:  # there is an empty file, or there are no links in this file system
-        if holds_nothing(path):
+    except OSError:
+        if not os.path.lexists(path):  # there are no links in this file system
             whole.replace(path)
     finally:
         whole.unlink(missing_ok=True)

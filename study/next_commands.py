@@ -1,6 +1,7 @@
 """A study and an MLflow store → the commands to type next, as the terminal names them: complete, but for secrets."""
 
 import shlex
+from pathlib import Path
 
 from study import run_log_schema as schema
 from study.study_folder import StudyFolder
@@ -11,15 +12,19 @@ def sync_command(folder: StudyFolder, store: str) -> str:
     command = ["python", "-m", "study", "sync", folder.name]
     if folder.storage != schema.DEFAULT_STORAGE.resolve():
         command += ["--storage", str(folder.storage)]
-    home = schema.home_tracking_uri(folder.storage)
-    if store != home or schema.default_tracking_uri(folder.storage) != home:
-        command += ["--tracking-uri", store]
-    return shlex.join(command)
+    return shlex.join(command + _name_store(store, folder.storage))
 
 
 def report_command(name: str, store: str) -> str:
     """Return what writes the report of a study that is in a store, given as it may be shown."""
-    command = ["python", "-m", "analysis", "report", name]
-    if store != schema.home_tracking_uri():  # `make ui` and the analysis look there, whatever is set in this terminal
-        command += ["--tracking-uri", store]
-    return shlex.join(command)
+    return shlex.join(["python", "-m", "analysis", "report", name, *_name_store(store, schema.DEFAULT_STORAGE)])
+
+
+def _name_store(store: str, storage: Path) -> list[str]:
+    """Return the option for a store, or none where the command goes there by itself."""
+    default = schema.default_tracking_uri(storage)
+    if store == default == schema.home_tracking_uri(storage):
+        return []
+    if schema.SECRET in store and store == schema.without_secrets(default, default):
+        return []  # the variable holds what is hidden here
+    return ["--tracking-uri", store]

@@ -35,6 +35,8 @@ from study.ui_view import VIEW_TAG, make_view_tag
 
 METRICS_PER_REQUEST = 900
 """Of the 1000 entries that MLflow takes in one, so that params and tags fit, too."""
+LONGEST_NAME = 250
+"""Characters of a run's name in MLflow's tables."""
 SERVER_FAILURES = (MlflowException, OSError)
 """What MLflow's client raises when a server does not do what it should; requests' own errors are OSErrors."""
 
@@ -241,7 +243,7 @@ class Transmission:
             **line.get("pack", {}),
         }
         run = self.client.create_run(
-            self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"]
+            self.log.experiment_id, start_time=line["time_ms"], tags=tags, run_name=line["name"][:LONGEST_NAME]
         )
         self.run_id, self.artifact_uri = run.info.run_id, run.info.artifact_uri
 

@@ -158,18 +158,14 @@ def _print(
     for state in [state for state in states if state.status == schema.STATUS_FAILED][:SHOWN]:
         reason = state.error.strip().rpartition("\n")[2]
         tell(f"failed: {state.name}: {reason}")
-    if all(state.status in (UNFINISHED, NOT_BEGUN) for state in states):
-        return
-    if not sent:
-        tell(f"Nothing was sent to MLflow yet: {sync_command(folder, schema.home_tracking_uri(folder.storage))}")
     for store, unsent in facts["unsent"].items():
-        if not unsent:
-            todo = "all of them"
-        elif running:
-            todo = f"all but perhaps {unsent}: the driver sends while it runs, and notes at its end what it sent"
-        else:
-            todo = f"{unsent} wait for: {sync_command(folder, store)}"
-        tell(f"Ended trials sent to {store}: {todo}")
+        waiting = f"all but {unsent}" if running else f"{unsent} wait for: {sync_command(folder, store)}"
+        tell(f"Ended trials sent to {store}: {waiting if unsent else 'all of them'}")
+    if running:
+        tell("The driver sends to MLflow while it runs, and notes at its end what it sent.")
+    elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
+        store = schema.default_tracking_uri(folder.storage)
+        tell(f"Nothing was sent to MLflow yet: {sync_command(folder, schema.without_secrets(store, store))}")
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

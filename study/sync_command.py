@@ -1,16 +1,17 @@
 """A study's name → all of its records sent to MLflow; what is there already stays as it is."""
 
-import os
+import contextlib
 from pathlib import Path
 
 from rich.console import Console
 
 from study import run_log_schema as schema
 from study.driver import hold_study, note_what_was_sent
-from study.ledgers import read_store
+from study.ledgers import read_sent
+from study.next_commands import sync_command
 from study.run_sender import RunSender
 from study.status_command import find_study
-from study.study_folder import StudyFolder, hold_file
+from study.study_folder import hold_file
 from study.tracking import Connection, check_tracking
 from study.trial_record import check_same_data, read_start
 
@@ -27,7 +28,7 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         ValueError: there is no such study or no record in it, or the store cannot be used for it.
     """
     folder = find_study(storage, name)
-    tracking_uri = tracking_uri or _default_store(folder)
+    tracking_uri = tracking_uri or schema.default_tracking_uri(storage)
     with hold_file(folder.tracking_lock):
         check_tracking(tracking_uri)
     with hold_study(folder):
@@ -46,19 +47,13 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         shown = schema.without_secrets(tracking_uri, tracking_uri)
         note_what_was_sent(folder, shown, sender.sent, console)
     console.print(f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}")
+    with contextlib.suppress(OSError):  # the ledger is of no other use here, and its loss was told
+        for store in sorted(set(read_sent(folder)) - {shown}):
+            told = f"Some were sent to {store} before; for the rest: {sync_command(folder, store)}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:
         console.print(f"The rest could not be sent ({sender.problem}).", style="yellow", markup=False)
     return SOME_UNSENT if sender.unsent else 0
-
-
-def _default_store(folder: StudyFolder) -> str:
-    """Return $MLFLOW_TRACKING_URI, or the store of the study's last run."""
-    store = None if os.environ.get("MLFLOW_TRACKING_URI") else read_store(folder)
-    if store is None:
-        return schema.default_tracking_uri(folder.storage)
-    if schema.SECRET in store:
-        raise ValueError(f"tracking-uri: the runs of {folder.name!r} go to {store}; give that with what is hidden here")
-    return store
 
 
 def _data_tags(environment: dict[str, str]) -> dict[str, str]:

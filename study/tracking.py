@@ -27,6 +27,8 @@ CHECK_SECONDS = 30.0
 
 def check_reachable(tracking_uri: str) -> None:
     """Raise ValueError when no server answers or a file cannot be written: what can be known without mlflow."""
+    if schema.SECRET in tracking_uri:
+        raise ValueError(f"tracking-uri: {tracking_uri} was printed with {schema.SECRET} for what is secret; give that")
     if tracking_uri.startswith(("http://", "https://")):
         _check_server(tracking_uri, schema.without_secrets(tracking_uri, tracking_uri))
     if tracking_uri.startswith("sqlite:///"):
@@ -53,7 +55,8 @@ def check_tracking(tracking_uri: str) -> None:
             search_once(tracking_uri)
             problem.clear()
         except ModuleNotFoundError as error:
-            problem[0] = f"{one_line(error)}: install it, or name another driver, as in postgresql+psycopg2://"
+            other = ", or name another driver, as in postgresql+psycopg2://" if "psycopg" in str(error) else ""
+            problem[0] = f"{one_line(error)}: install it{other}"
         except Exception as error:  # SQLAlchemy and every scheme's plugin raise their own
             problem[0] = one_line(error)
 

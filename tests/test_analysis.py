@@ -9,6 +9,7 @@ import pytest
 
 from analysis import figures
 from analysis.explosion_rates import estimate_explosion_rates, measure_growth
+from analysis.figure_style import save_figure
 from analysis.fits import average_profiles, pair_error_with_gsc, tabulate_final_errors
 from analysis.report import describe_study
 from analysis.tidy_frames import make_frames
@@ -182,15 +183,20 @@ def test_pairs_hold_one_row_per_measured_trial():
     assert len(pair_error_with_gsc(frames)) == 3
 
 
-def test_a_run_figure_is_drawn(tmp_path):
+def test_a_run_figure_is_drawn(tmp_path, monkeypatch):
     frames = simulate(grid(depths=[5]))
-    figures.draw_run_figure(frames.layers, "some run", tmp_path / "gsc.png")
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure) or save_figure(figure, path))
+    figures.draw_run_figure(frames.layers, "some run with a long name " * 5, tmp_path / "gsc.png")
     assert (tmp_path / "gsc.png").read_bytes().startswith(b"\x89PNG")
+    drawn[0].draw_without_rendering()
+    title = drawn[0].axes[0].title.get_window_extent()
+    assert title.x1 <= drawn[0].legends[0].get_window_extent().x0
 
 
 @pytest.mark.filterwarnings("ignore")  # mlflow's own
 def test_bad_studies_and_stores(tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     from analysis.__main__ import main
     from analysis.load_runs import make_client
 

@@ -72,20 +72,24 @@ def test_what_holds_nothing_is_a_new_database(path):
 
 
 @pytest.mark.parametrize("options", ["", "?timeout=30"])
-@pytest.mark.parametrize("is_there", [False, True])
-def test_a_database_appears_whole_and_alone(path, options, is_there):
-    if is_there:
-        path.touch()
+def test_a_database_appears_whole_and_alone(path, options):
     meanwhile = []
 
     def look_meanwhile(uri):
         make_row(uri)
-        meanwhile.append([(found.name, found.stat().st_size) for found in path.parent.iterdir()])
+        meanwhile.append(names_in(path.parent))
 
     make_database(f"sqlite:///{path}{options}", look_meanwhile)
-    assert meanwhile == [[("mlflow.db", 0)] if is_there else []]
+    assert meanwhile == [[]]
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-journal", "mlflow.db-wal"])
+def test_beside_what_another_database_left_none_is_put(path, name):
+    path.with_name(name).touch()
+    make_database(f"sqlite:///{path}", lambda _: pytest.fail("SQLite would take both together"))
+    assert names_in(path.parent) == [name]
 
 
 def test_a_database_that_somebody_makes_meanwhile_stays(path):
@@ -125,13 +129,6 @@ def test_a_file_system_without_links(path, monkeypatch):
     make_database(f"sqlite:///{path}", make_row)
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
-
-
-def test_what_a_killed_process_left_is_removed(path):
-    for name in ("mlflow.db.1234abcd.part", "mlflow.db.1234abcd.part.12345678.part", "mlflow.db-journal"):
-        (path.parent / name).touch()
-    make_database(f"sqlite:///{path}", make_row)
-    assert sorted(names_in(path.parent)) == ["mlflow.db", "mlflow.db-journal"]
 
 
 def test_tables_are_made_once_in_a_process(path, tmp_path):

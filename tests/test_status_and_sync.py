@@ -20,10 +20,8 @@ from study.ledgers import (
     known_as_sent,
     note_planned,
     note_sent,
-    note_store,
     read_planned,
     read_sent,
-    read_store,
 )
 from study.next_commands import report_command, sync_command
 from study.status_command import is_running, read_states, show_status
@@ -180,47 +178,54 @@ def test_sync_sends_everything_once(folder, trials, capsys):
 
 
 def test_what_is_to_be_typed_is_complete(folder, trials, capsys, monkeypatch):
-    elsewhere = folder.storage.with_name("not usual")
-    folder.storage.rename(elsewhere)
-    note_store(StudyFolder(elsewhere, folder.name), "http://user:***@host:5000")
-    assert main(["status", "some", "--storage", str(elsewhere)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "Ended trials sent to http://user:***@host:5000: 3 wait for: python -m study sync some "
-        f"--storage '{elsewhere}' --tracking-uri 'http://user:***@host:5000'"
-    )
-    home = schema.home_tracking_uri(folder.storage)
+    home, elsewhere = schema.home_tracking_uri(folder.storage), folder.storage.with_name("not usual")
     assert sync_command(folder, home) == "python -m study sync some"
     assert report_command("some", home) == "python -m analysis report some"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert sync_command(folder, home) == f"python -m study sync some --tracking-uri {home}"
+    store = "http://user:***@host:5000"
+    assert sync_command(folder, store) == f"python -m study sync some --tracking-uri '{store}'"
+    folder.storage.rename(elsewhere)
+    moved = StudyFolder(elsewhere, folder.name)
+    note_sent(moved, "http://host:5000", {trials[0].trial_id: "another"})
+    assert main(["status", "some", "--storage", str(elsewhere)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Ended trials sent to http://host:5000: 3 wait for: python -m study sync some "
+        f"--storage '{elsewhere}' --tracking-uri http://host:5000"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host:5000")
+    for command in (sync_command(folder, store), report_command("some", store)):
+        assert "--tracking-uri" not in command  # the variable holds what is hidden
+    for command in (sync_command(folder, home), report_command("some", home)):
+        assert command.endswith(f"--tracking-uri {home}")
 
 
-def test_sync_sends_to_where_the_study_was_run(folder, trials, capsys, tmp_path):
-    note_store(folder, "postgresql://user:***@host/mlflow")
-    assert main(["sync", "some"]) == 2
-    assert "the runs of 'some' go to postgresql://user:***@host/mlflow; give that" in capsys.readouterr().err
-    store = f"sqlite:///{tmp_path / 'other.db'}"
-    note_store(folder, store)
-    assert status(capsys)["unsent"] == {"postgresql://user:***@host/mlflow": 3, store: 3}
-    assert main(["sync", "some"]) == 0
-    assert f"4 of 4 records are in MLflow: {store}" in capsys.readouterr().out.replace("\n", "")
-    assert status(capsys)["unsent"][store] == 0
-    note_store(folder, schema.home_tracking_uri(folder.storage))
-    assert read_store(folder) is None
-    size = (folder.path / "sent.jsonl").stat().st_size
-    note_store(folder, schema.home_tracking_uri(folder.storage))
-    assert (folder.path / "sent.jsonl").stat().st_size == size
+def test_where_nothing_was_sent_the_usual_store_is_named(folder, trials, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert main(["status", "some"]) == 0
+    told = "Nothing was sent to MLflow yet: python -m study sync some --tracking-uri http://host:5000"
+    assert capsys.readouterr().out.splitlines()[-1] == told
+
+
+def test_sync_tells_where_a_study_was_sent_before(folder, trials, capsys):
+    note_sent(folder, "http://host:5000", {trials[0].trial_id: "some"})
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == (
+        "Some were sent to http://host:5000 before; for the rest: "
+        "python -m study sync some --tracking-uri http://host:5000"
+    )
+    assert main(["sync", "some", "--tracking-uri", "http://user:***@host:5000"]) == 2
+    assert "was printed with *** for what is secret; give that" in capsys.readouterr().err
 
 
 def test_while_a_study_is_run_its_driver_sends(folder, trials):
-    note_store(folder, uri())
-    console = Console(file=io.StringIO())
+    note_sent(folder, uri(), {trials[0].trial_id: "another"})
+    console = Console(file=io.StringIO(), width=200)
     with FileLock(folder.driver_lock):
         thread = threading.Thread(target=show_status, args=(folder.storage, "some", False, console))
         thread.start()
         thread.join()
     told = console.file.getvalue()
-    assert "all but perhaps 3: the driver sends while it runs" in told
+    assert f"Ended trials sent to {uri()}: all but 3\n" in told
     assert "study sync" not in told
 
 
