@@ -1,4 +1,4 @@
-"""A SQLite file that holds nothing yet → MLflow's database: whole, or still nothing.
+"""A SQLite file that is not there yet → MLflow's database: whole, or still not there.
 
 MLflow makes its tables in seconds, step by step, and calls a database in which it was interrupted out of date.
 """
