@@ -146,9 +146,13 @@ def test_processes_end_with_the_wait_for_them():
     assert run_together([["echo", "1"], ["echo", "2"]]) == ["1\n", "2\n"]
     with pytest.raises(subprocess.CalledProcessError):
         run_together([["true"], ["false"]])
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_together([SLEEPS, SLEEPS])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            run_together([SLEEPS, SLEEPS])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [child.cmdline() for child in psutil.Process().children() if child.cmdline() == SLEEPS] == []
 
 
