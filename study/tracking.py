@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from study import run_log_schema as schema
@@ -23,12 +24,21 @@ if TYPE_CHECKING:
     from study.run_log import RunLog
 
 CHECK_SECONDS = 30.0
+STORES = "http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc"
+"""Kinds of tracking stores that MLflow has without plugins."""
 
 
 def check_reachable(tracking_uri: str) -> None:
     """Raise ValueError when no server answers or a file cannot be written: what can be known without mlflow."""
     if schema.SECRET in tracking_uri:
         raise ValueError(f"tracking-uri: {tracking_uri} was printed with {schema.SECRET} for what is secret; give that")
+    kind, colon, _ = tracking_uri.partition(":")
+    kind = kind.partition("+")[0]
+    if colon and kind not in STORES and kind not in entry_points(group="mlflow.tracking_store").names:
+        shown = schema.without_secrets(tracking_uri, tracking_uri)
+        raise ValueError(
+            f"tracking-uri: {shown} cannot be used (MLflow has no stores of kind {kind!r}); give another one"
+        )
     if tracking_uri.startswith(("http://", "https://")):
         _check_server(tracking_uri, schema.without_secrets(tracking_uri, tracking_uri))
     if tracking_uri.startswith("sqlite:///"):

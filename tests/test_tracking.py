@@ -10,7 +10,7 @@ import pytest
 
 from study import tracking
 from study.new_database import is_new_database
-from study.tracking import Connection, check_tracking
+from study.tracking import Connection, check_reachable, check_tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 
@@ -71,6 +71,14 @@ def test_a_database_that_never_answers_is_given_up(monkeypatch):
     with pytest.raises(ValueError, match=r"cannot be used \(no answer within seconds"):
         check_tracking("postgresql://host/db")
     never.set()
+
+
+def test_kinds_of_stores_are_those_of_mlflow():
+    from mlflow.tracking._tracking_service import utils
+
+    assert {"", *tracking.STORES} == set(utils._tracking_store_registry._registry)
+    with pytest.raises(ValueError, match=r"gopher://host cannot be used \(MLflow has no stores of kind 'gopher'\)"):
+        check_reachable("gopher://host")
 
 
 def test_a_driver_that_is_not_installed(monkeypatch):
