@@ -146,18 +146,18 @@ SECRET = "***"
 
 def without_secrets(text: str, tracking_uri: str) -> str:
     """Return a text to print with the tracking URI's password and query, if it holds them, replaced by SECRET."""
+    public = tracking_uri.replace("#", "%23")  # SQLAlchemy takes it for a part of the password
     try:
-        parts = urlsplit(tracking_uri)
+        parts = urlsplit(public)
     except ValueError:
         return text
-    public = tracking_uri
     if "@" in parts.netloc:
         user, _, host = parts.netloc.rpartition("@")
         hidden = f"{user.partition(':')[0]}:{SECRET}" if ":" in user else SECRET
         public = public.replace(parts.netloc, f"{hidden}@{host}")
     if parts.query:
         public = public.replace(f"?{parts.query}", f"?{SECRET}")
-    text = text.replace(tracking_uri, public)
+    text = text.replace(tracking_uri, public.replace("%23", "#"))
     for secret in (parts.password or "", unquote(parts.password or "")):
         if len(secret) > 3:
             text = text.replace(secret, SECRET)
