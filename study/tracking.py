@@ -44,8 +44,8 @@ def check_reachable(tracking_uri: str) -> None:
     if tracking_uri.startswith("sqlite:///"):
         path = schema.sqlite_path(tracking_uri)
         try:
-            place = path if path.exists() else path.parent
-            is_writable = os.access(place, os.W_OK) and not path.is_dir()
+            places = [path.parent, path] if path.exists() else [path.parent]  # SQLite writes its journal beside
+            is_writable = all(os.access(place, os.W_OK) for place in places) and not path.is_dir()
         except OSError:  # no file can have this name
             is_writable = False
         if not is_writable:

@@ -81,6 +81,17 @@ def test_kinds_of_stores_are_those_of_mlflow():
         check_reachable("gopher://host")
 
 
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_a_database_needs_its_file_and_its_folder(tmp_path, monkeypatch, closed):
+    path = tmp_path / "mlflow.db"
+    path.touch()
+    check_reachable(f"sqlite:///{path}")
+    denied = {"folder": tmp_path, "file": path}[closed]
+    monkeypatch.setattr(tracking.os, "access", lambda place, _: place != denied)  # root may write anywhere
+    with pytest.raises(ValueError, match="tracking-uri: cannot write to"):
+        check_reachable(f"sqlite:///{path}")
+
+
 def test_a_driver_that_is_not_installed(monkeypatch):
     def miss(_):
         raise ModuleNotFoundError("No module named 'psycopg'")
