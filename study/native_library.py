@@ -22,7 +22,7 @@ import torch
 
 from study.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from study.normalizations import EPSILON
-from study.processor import cache_folder
+from study.user_cache import cache_folder
 
 HEADERS = [Path(__file__).with_name(name) for name in ("native_activations.h", "native_exports.h", "native_numbers.h")]
 SOURCES = [
@@ -93,7 +93,7 @@ def _compiled() -> Path:
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
     texts = [source.read_text() for source in (*HEADERS, *SOURCES)]
     ingredients = (texts, command, _compiler_version(compiler), torch.__version__, _processor_features())
-    folder = cache_folder() / "native"
+    folder = cache_folder("kernels") / "native"
     path = folder / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_is_ours(folder)

@@ -1,18 +1,21 @@
 """A SQLite file that is not there yet → MLflow's database: whole, or still not there.
 
-MLflow makes its tables in seconds, step by step, and calls a database in which it was interrupted out of date.
+MLflow makes its tables in seconds, step by step, and calls a database in which it was interrupted out of date. So they
+are made elsewhere, and kept for the next storage of this user.
 """
 
 import contextlib
-import functools
+import gzip
 import os
 import secrets
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from study import run_log_schema as schema
 from study.study_folder import write_whole
+from study.user_cache import cache_folder
 
 
 def is_new_database(tracking_uri: str) -> bool:
@@ -37,8 +40,10 @@ def holds_nothing(path: Path) -> bool:
     return not path.is_symlink() and (not path.exists() or (path.is_file() and path.stat().st_size == 0))
 
 
-def make_database(tracking_uri: str, make_tables: Callable[[str], None]) -> None:
+def make_database(tracking_uri: str, make_tables: Callable[[str], None], version: str) -> None:
     """Put a database that `make_tables` has filled elsewhere where the URI says, if nothing is there.
+
+    `version` names what it makes, for it is kept; so that must not depend on where it is made.
 
     Where this cannot be done, whoever asks MLflow for the database next makes it in its place, or is told why not.
     """
@@ -46,12 +51,28 @@ def make_database(tracking_uri: str, make_tables: Callable[[str], None]) -> None
     with contextlib.suppress(Exception):
         # SQLite would apply the journal of a lost database to a new one; beside an empty file it drops it.
         if path is not None and not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", "-journal", "-wal")):
-            _put(_new_database(make_tables), path)
+            _put(_new_database(make_tables, version), path)
 
 
-@functools.cache
-def _new_database(make_tables: Callable[[str], None]) -> bytes:
-    """Return a database's bytes. It is made once in a process, because MLflow keeps what it opened open."""
+def _new_database(make_tables: Callable[[str], None], version: str) -> bytes:
+    """Return a database's bytes: those that are kept, unless they are damaged."""
+    unusable = OSError, EOFError, zlib.error, RuntimeError  # the last where the user has no home
+    with contextlib.suppress(*unusable):
+        if kept := gzip.decompress(_kept(version).read_bytes()):
+            return kept
+    content = _make_elsewhere(make_tables)
+    with contextlib.suppress(*unusable):
+        _kept(version).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(_kept(version), gzip.compress(content))
+    return content
+
+
+def _kept(version: str) -> Path:
+    return cache_folder("databases") / f"{version}.db.gz"  # of this form for its checksum
+
+
+def _make_elsewhere(make_tables: Callable[[str], None]) -> bytes:
+    """Return the database that `make_tables` fills."""
     with tempfile.TemporaryDirectory() as folder:
         if "?" in folder or "%" in folder:
             raise ValueError("these mean something else in a URI")

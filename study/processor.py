@@ -2,9 +2,10 @@
 
 import functools
 import os
-from pathlib import Path
 
 import torch
+
+from study.user_cache import cache_folder
 
 ONEDNN_TOLERANCE = 1e-5
 """Relative error of a product that is really fp32; bf16 would give about 2e-3."""
@@ -56,13 +57,7 @@ def fp32_error(size: int = 256) -> float:
     return float((torch.bmm(a, b) - exact).abs().max() / exact.square().mean().sqrt())
 
 
-def cache_folder() -> Path:
-    """Return where kernels that were compiled once are kept for every later process of this machine and user."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "depth-trainability" / "kernels"
-
-
 def keep_compiled_kernels() -> None:
-    """Let torch's compiler keep its kernels there, too; what is set already stays."""
+    """Let torch's compiler keep its kernels for every later process; what is set already stays."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else every worker starts helpers of its own
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("kernels")))

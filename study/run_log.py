@@ -5,9 +5,11 @@ Everything sent is read back from the records, with their timestamps, so that se
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,6 +53,19 @@ def search_once(tracking_uri: str) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in one line
     mlflow.MlflowClient(tracking_uri).search_experiments(max_results=1)
+
+
+def make_tables(tracking_uri: str) -> None:
+    """Let MLflow make the tables of a new SQLite database; its default experiment it makes where it opens one."""
+    search_once(tracking_uri)
+    with contextlib.closing(sqlite3.connect(schema.sqlite_path(tracking_uri))) as database, database:
+        database.execute("DELETE FROM experiments")  # which names the folder that MLflow was started in
+
+
+def tables_version() -> str:
+    """Name the tables that this MLflow makes: releases by their version, what lies between them by its migrations."""
+    migrations = sorted(path.name for path in Path(mlflow.__file__).parent.glob("store/db_migrations/versions/*.py"))
+    return f"{mlflow.__version__}-{hashlib.sha256(repr(migrations).encode()).hexdigest()[:8]}"
 
 
 class RunLog:

@@ -55,13 +55,13 @@ def check_reachable(tracking_uri: str) -> None:
 def check_tracking(tracking_uri: str) -> None:
     """Raise ValueError, within seconds, when a tracking server does not answer or a database cannot be opened."""
     check_reachable(tracking_uri)
-    from study.run_log import search_once
+    from study.run_log import make_tables, search_once, tables_version
 
     problem: list[str] = ["no answer within seconds"]
 
     def look() -> None:
         try:
-            make_database(tracking_uri, search_once)
+            make_database(tracking_uri, make_tables, tables_version())
             search_once(tracking_uri)
             problem.clear()
         except ModuleNotFoundError as error:

@@ -71,7 +71,7 @@ def test_a_compiler_that_talks_and_hangs_is_given_up(fresh, monkeypatch, tmp_pat
 
 
 def test_without_a_home_a_warning_says_so(fresh, monkeypatch):
-    def fail():
+    def fail(_):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(native_library, "cache_folder", fail)

@@ -22,6 +22,14 @@ check_tracking(sys.argv[1])
 """
 
 
+@pytest.fixture(autouse=True)
+def kept(tmp_path_factory, monkeypatch):
+    """The folder of what is kept, of a user who has made none."""
+    home = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    return home / "depth-trainability" / "databases"
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "mlflow.db"
@@ -79,7 +87,7 @@ def test_a_database_appears_whole_and_alone(path, options):
         make_row(uri)
         meanwhile.append(names_in(path.parent))
 
-    make_database(f"sqlite:///{path}{options}", look_meanwhile)
+    make_database(f"sqlite:///{path}{options}", look_meanwhile, "1")
     assert meanwhile == [[]]
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
@@ -88,7 +96,7 @@ def test_a_database_appears_whole_and_alone(path, options):
 @pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-journal", "mlflow.db-wal"])
 def test_beside_what_another_database_left_none_is_put(path, name):
     path.with_name(name).touch()
-    make_database(f"sqlite:///{path}", lambda _: pytest.fail("SQLite would take both together"))
+    make_database(f"sqlite:///{path}", lambda _: pytest.fail("SQLite would take both together"), "1")
     assert names_in(path.parent) == [name]
 
 
@@ -97,9 +105,9 @@ def test_a_database_that_somebody_makes_meanwhile_stays(path):
         make_row(uri)
         path.write_text("another's")
 
-    make_database(f"sqlite:///{path}", be_late)
+    make_database(f"sqlite:///{path}", be_late, "1")
     assert path.read_text() == "another's"
-    make_database(f"sqlite:///{path}", lambda _: pytest.fail("it is there"))
+    make_database(f"sqlite:///{path}", lambda _: pytest.fail("it is there"), "1")
     assert names_in(path.parent) == ["mlflow.db"]
 
 
@@ -107,7 +115,7 @@ def test_what_cannot_be_made_elsewhere_is_left_to_mlflow(path, monkeypatch, tmp_
     def fail(*_):
         raise OSError("no room here")
 
-    make_database(f"sqlite:///{path}", fail)
+    make_database(f"sqlite:///{path}", fail, "1")
     (tmp_path / "link").symlink_to(path)
     for uri in (
         "http://127.0.0.1:5000",
@@ -115,9 +123,9 @@ def test_what_cannot_be_made_elsewhere_is_left_to_mlflow(path, monkeypatch, tmp_
         f"sqlite:///{tmp_path}/a%20b",
         f"sqlite:///{tmp_path}/link",
     ):
-        make_database(uri, lambda _: pytest.fail("there is no such file to be made"))
+        make_database(uri, lambda _: pytest.fail("there is no such file to be made"), "1")
     monkeypatch.setattr(new_database, "write_whole", fail)
-    make_database(f"sqlite:///{path}", make_row)
+    make_database(f"sqlite:///{path}", make_row, "1")
     assert names_in(path.parent) == ["link"]
 
 
@@ -126,22 +134,77 @@ def test_a_file_system_without_links(path, monkeypatch):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", fail)
-    make_database(f"sqlite:///{path}", make_row)
+    make_database(f"sqlite:///{path}", make_row, "1")
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
 
 
-def test_tables_are_made_once_in_a_process(path, tmp_path):
-    made = []
+class Maker:
+    """Makes tables, and counts how often."""
 
-    def count(uri):
-        made.append(uri)
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, uri):
+        self.count += 1
         make_row(uri)
 
-    for name in ("a.db", "b.db"):
-        make_database(f"sqlite:///{tmp_path / name}", count)
-        assert read_row(tmp_path / name) == [(7,)]
-    assert len(made) == 1
+    def put_in(self, folder, version="1"):
+        folder.mkdir()
+        make_database(f"sqlite:///{folder / 'mlflow.db'}", self, version)
+        assert read_row(folder / "mlflow.db") == [(7,)]
+
+
+def test_tables_of_a_version_are_made_once_for_a_user(tmp_path, kept):
+    maker = Maker()
+    maker.put_in(tmp_path / "first")
+    maker.put_in(tmp_path / "second")
+    assert maker.count == 1
+    assert names_in(kept) == ["1.db.gz"]
+    maker.put_in(tmp_path / "of a newer version", "2")
+    assert maker.count == 2
+
+
+@pytest.mark.parametrize("damage", ["cut off", "altered", "emptied"])
+def test_a_damaged_database_that_is_kept_is_made_anew(tmp_path, kept, damage):
+    maker = Maker()
+    maker.put_in(tmp_path / "first")
+    content = (kept / "1.db.gz").read_bytes()
+    middle = len(content) // 2
+    altered = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    damaged = {"cut off": content[:-1], "altered": altered, "emptied": b""}[damage]
+    (kept / "1.db.gz").write_bytes(damaged)
+    maker.put_in(tmp_path / "second")
+    assert maker.count == 2
+    assert (kept / "1.db.gz").read_bytes() != damaged
+
+
+@pytest.mark.parametrize("home", ["none", "a file"])
+def test_where_nothing_can_be_kept_tables_are_made_each_time(tmp_path, monkeypatch, home):
+    def fail(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    if home == "none":
+        monkeypatch.setattr(new_database, "cache_folder", fail)
+    else:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    maker = Maker()
+    maker.put_in(tmp_path / "first")
+    maker.put_in(tmp_path / "second")
+    assert maker.count == 2
+
+
+def test_a_kept_database_knows_nothing_of_where_it_was_made(tmp_path, monkeypatch, kept):
+    for name in ("first", "second"):
+        place = tmp_path / name
+        place.mkdir()
+        monkeypatch.chdir(place)
+        uri = f"sqlite:///{place / 'mlflow.db'}"
+        check_tracking(uri)
+        (default,) = mlflow.MlflowClient(uri).search_experiments()
+        assert default.artifact_location == str(place / "mlruns" / "0")
+    assert len(names_in(kept)) == 1
 
 
 def test_a_process_killed_while_it_makes_tables_leaves_none(path, tmp_path):
