@@ -47,7 +47,7 @@ def main() -> None:
         "--precisions",
         type=_precisions,
         default=PRECISIONS,
-        help="fp32, bf16 or (default) fp32,bf16; (a) is always fp32",
+        help="fp32, bf16 or (default) fp32,bf16",
     )
     parser.add_argument("--quick", action="store_true", help="few contenders, one epoch: to see that it runs")
     options = parser.parse_args()

@@ -23,13 +23,13 @@ class Contender:
 
 
 def list_contenders(device: str, pack_sizes: tuple[int, ...], precisions: tuple[str, ...]) -> list[Contender]:
-    """Return the rows of the table; `pack_sizes` are those of ours, and the tutorial's loop is always one of fp32."""
+    """Return the rows of the table; `pack_sizes` are those of ours."""
     processes = 1 if device == "cuda" else os.cpu_count() or 1
     found = []
-    if device == "cpu":
-        found.append(Contender("(a) tutorial loop, fp32", ("tutorial", "--precision", "fp32"), 1, processes))
     for precision in precisions:
         common = ("--precision", precision, "--device", device)
+        if device == "cpu":
+            found.append(Contender(f"(a) tutorial loop, {precision}", ("tutorial", *common), 1, processes))
         found.append(Contender(f"(b) in memory, {precision}", ("in-memory", *common), 2, processes))
         if device == "cuda":
             found.append(Contender(f"(d) in memory, CUDA graph, {precision}", ("graphed", *common), 2, processes))
