@@ -1,6 +1,7 @@
 """Command line of the analysis: `report` a study, ask one question of it, draw `run-figures`."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from study.one_line_errors import BAD_USAGE, INTERRUPTED, OneLineParser, print_error
-from study.run_log_schema import check_study_name, default_tracking_uri, home_tracking_uri
+from study.run_log_schema import check_study_name, default_tracking_uri, home_tracking_uri, without_secrets
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -23,6 +24,7 @@ QUESTIONS = {
     "importance": "which parameters the final error depends on",
 }
 ROWS_SHOWN = 60
+OUTPUT = Path("reports")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +65,7 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, question in questions.items():
         question.set_defaults(command=section_command, question=name)
     for command in (report, *questions.values()):
-        command.add_argument("--output", type=_path, default=Path("reports"), help="folder (default: %(default)s)")
+        command.add_argument("--output", type=_path, default=OUTPUT, help="folder (default: %(default)s)")
         command.add_argument(
             "--failure-error",
             type=float,
@@ -101,9 +103,7 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
     from analysis.load_runs import store_report
     from analysis.report import write_report
 
-    command = f"python -m analysis report {options.name}"
-    if options.failure_error is not None:
-        command += f" --failure-error {options.failure_error:g}"
+    command = _report_command(options)
     if options.format != "html":
         command += f" --format {options.format}"
     with console.status("Writing the report …"):
@@ -112,6 +112,20 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
     for line in written.lines:
         console.print(Text(line), end="\n\n")
     console.print(f"Report: {written.page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _report_command(options: argparse.Namespace) -> str:
+    """Return what writes the report of the same study into the same folder."""
+    command = ["python", "-m", "analysis", "report", options.name]
+    if options.failure_error is not None:
+        command += ["--failure-error", f"{options.failure_error:g}"]
+    if options.storage is not None and options.tracking_uri == home_tracking_uri(options.storage):
+        command += ["--storage", str(options.storage)]
+    elif options.tracking_uri != home_tracking_uri():
+        command += ["--tracking-uri", without_secrets(options.tracking_uri, options.tracking_uri)]
+    if options.output != OUTPUT:
+        command += ["--output", str(options.output)]
+    return shlex.join(command)
 
 
 def section_command(options: argparse.Namespace, console: Console) -> None:
@@ -133,7 +147,7 @@ def section_command(options: argparse.Namespace, console: Console) -> None:
     console.print(f"Wrote {files or 'nothing'} in {folder}", highlight=False, markup=False)
     for page in sorted(folder.glob("index.*")):
         console.print(
-            f"{page.name} there is of an earlier report; to write it again: python -m analysis report {options.name}",
+            f"{page.name} there is of an earlier report; to write it again: {_report_command(options)}",
             highlight=False,
             markup=False,
             soft_wrap=True,

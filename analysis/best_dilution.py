@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.best_learning_rates import choose_outcomes
-from analysis.estimates import Estimate
+from analysis.estimates import Estimate, write_list
 from analysis.tidy_frames import StudyFrames
 
 DILUTION_COLUMNS = [
@@ -78,17 +78,14 @@ def find_best_dilution(dilutions: np.ndarray, errors: np.ndarray) -> tuple[Estim
     # k = 0 is the end of the scale, not of what was tried.
     low = 0.0 if low is None and levels[0] == 0 else low
     if high is None and (low is None or low == 0):
-        note = f"no interval: any of k = {_join(levels[kept])} may be the best"
+        note = f"no interval: any of k = {write_list(levels[kept])} may be the best"
         if len(kept) < len(levels):
             excluded = np.delete(levels, kept)
-            note = f"no interval: k = {_join(excluded)} is not the best, and more than k = {levels[-1]:g} was not tried"
+            not_best = f"k = {write_list(excluded)} is not the best"
+            note = f"no interval: {not_best}, and more than k = {levels[-1]:g} was not tried"
         return Estimate(levels[best], note=note), levels[kept].tolist()
     note = "" if high is not None else f"the greatest level tried, k = {levels[-1]:g}, may not be enough"
     return Estimate(levels[best], low, high, note), levels[kept].tolist()
-
-
-def _join(levels: np.ndarray) -> str:
-    return ", ".join(f"{level:g}" for level in levels)
 
 
 def _keep(means: np.ndarray, sizes: np.ndarray, variance: float, freedom: int) -> np.ndarray:
@@ -104,12 +101,12 @@ def _make_row(group: pd.DataFrame) -> dict[str, Any]:
     means = group.groupby("dilution")["error"].mean()
     return {
         "architecture": group["architecture"].iloc[0],
-        "levels": _join(means.index.to_numpy()),
+        "levels": write_list(means.index),
         "seeds": int(group.groupby("dilution")["seed"].nunique().min()),
         **estimate.as_columns("best_dilution", "low", "high"),
         "written": estimate.write(),
         "error": means.min(),
         "error_without": means.get(0.0, math.nan),
-        "not_excluded": _join(np.array(kept)),
+        "not_excluded": write_list(kept),
         "note": estimate.note,
     }

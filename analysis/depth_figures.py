@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.estimates import parse_list
 from analysis.figure_style import (
     CHANCE_STYLE,
     FAILURE_STYLE,
@@ -19,6 +20,7 @@ from analysis.figure_style import (
     label_plain_ticks,
     make_panels,
     ordered_colors,
+    scale_error,
     spread_depths,
     styled,
     title_panel,
@@ -48,7 +50,7 @@ def plot_error_by_depth(errors: pd.DataFrame, chance_error: float, failure_error
             panel.plot(depths, line["train_error"], "o-", color=color, markersize=3.5)
             panel.plot(depths, line["test_error"], "--", color=color, linewidth=1)
         _scale_depth(panel, errors["depth"])
-        panel.set_ylim(0, 1)
+        scale_error(panel)
     label_axes(figure, "depth (linear layers, log scale)", "final classification error")
     handles = [Line2D([], [], color=color, marker="o", label=f"k = {dilution:g}") for dilution, color in colors.items()]
     handles += [
@@ -75,7 +77,7 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
     colors = category_colors(depths["optimizer"])
     shifts = spread_shifts(list(colors))
     places = {dilution: place for place, dilution in enumerate(dilutions)}
-    tried = [int(depth) for text in known["depths"] for depth in str(text).replace(",", " ").split()]
+    tried = [depth for text in known["depths"] for depth in parse_list(text)]
     lowest, highest = min(tried) / 1.6, max(tried) * 2.2
     figure, panels = make_panels(len(networks))
     for panel, network in zip(panels, networks, strict=True):
@@ -120,7 +122,7 @@ def plot_trainable_depths(depths: pd.DataFrame) -> Figure:
 
 def _mark_unknown(row: Any, bottom: float) -> tuple[str, str, float]:
     """Return marker, label and height of a D50 that has neither an estimate nor a bound."""
-    tried = [float(depth) for depth in str(row.depths).replace(",", " ").split()]
+    tried = parse_list(row.depths)
     if row.failed == 0:
         return "^", "none failed, no bound", max(tried)
     if row.failed == row.trials:

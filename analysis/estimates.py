@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,16 @@ class Estimate:
 def write_p(p_value: float) -> str:
     """Write a p value for people: "p = 0.03", "p < 0.001"."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def write_list(numbers: Iterable[float]) -> str:
+    """Write numbers into one cell of a table: "4, 8, 16"."""
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def parse_list(cell: object) -> list[float]:
+    """Return the numbers that `write_list` wrote."""
+    return [float(number) for number in str(cell).split(",")]
 
 
 def _write(number: float | None, digits: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.best_learning_rates import CELL, best_learning_rates
-from analysis.estimates import Estimate
+from analysis.estimates import Estimate, write_list
 from analysis.tidy_frames import ARCHITECTURE, UNTRAINED, StudyFrames
 from analysis.uncertainty import t_interval
 from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
@@ -117,7 +117,7 @@ def _estimate_row(growth: pd.DataFrame) -> dict[str, Any]:
     if math.isnan(ln_predicted):
         notes.append("theory is of untrained networks" if growth["epoch"].iloc[0] else "theory has no number here")
     return {
-        "depths": ", ".join(str(depth) for depth in sorted(growth["depth"].unique())),
+        "depths": write_list(sorted(growth["depth"].unique())),
         "seeds": len(by_seed),
         **estimate.as_columns("explosion_rate", "low", "high"),
         "mean_field": math.exp(ln_predicted),

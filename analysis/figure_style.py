@@ -187,9 +187,14 @@ def label_plain_ticks(axes: Axes, values: Sequence[float]) -> None:
 
 
 def spread_depths(depths: Sequence[float] | np.ndarray) -> list[float]:
-    """Keep depths that are far enough apart to be labelled on a logarithmic axis."""
+    """Keep depths that are far enough apart to be labelled on a logarithmic axis, the deepest among them."""
     kept: list[float] = []
-    for depth in sorted(depths):
-        if not kept or depth / kept[-1] >= 1.7:
+    for depth in sorted(depths, reverse=True):
+        if not kept or kept[-1] / depth >= 1.7:
             kept.append(depth)
-    return kept
+    return kept[::-1]
+
+
+def scale_error(panel: Axes) -> None:
+    """Let a panel show errors from 0 to 1, and markers at both ends whole."""
+    panel.set_ylim(-0.04, 1.04)

@@ -14,6 +14,7 @@ import pandas as pd
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
+from analysis.estimates import parse_list, write_list
 from analysis.figure_style import Rendered
 
 Cell = Callable[[Any], str]
@@ -131,8 +132,8 @@ def depth_range(column: str) -> Cell:
     """Return what writes a column of depths, "4, 8, 16, 25", briefly: "4 … 25 (4)"."""
 
     def write(row: Any) -> str:
-        depths = str(getattr(row, column)).replace(",", " ").split()
-        return ", ".join(depths) if len(depths) <= 3 else f"{depths[0]} … {depths[-1]} ({len(depths)})"
+        depths = parse_list(getattr(row, column))
+        return write_list(depths) if len(depths) <= 3 else f"{depths[0]:g} … {depths[-1]:g} ({len(depths)})"
 
     return write
 

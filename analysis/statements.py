@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.best_dilution import BestDilutions
+from analysis.estimates import parse_list
 from analysis.failure_design import DEPTH, GSC, LINEARITY
 from analysis.section import write_number
 from analysis.tradeoff import EVERY_NETWORK, MODELS, SIGNIFICANT, Tradeoff
@@ -174,7 +175,7 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
         where = f"{where} (at depth {best.table['depth'].max():g} no level has a smaller error than others)"
     if (deepest["best_dilution"] == 0).all():
         return f"No dilution that was tried lowers the training error of any network {where}."
-    is_helped = np.array([0.0 not in _parse_levels(levels) for levels in deepest["not_excluded"]])
+    is_helped = np.array([0.0 not in parse_list(levels) for levels in deepest["not_excluded"]])
     helped, shown = deepest[is_helped], _is_beyond_chance(deepest.assign(helped=is_helped))
     among = helped if shown else deepest[deepest["best_dilution"] > 0]
     row = among.loc[(among["error_without"] - among["error"]).idxmax()]
@@ -215,11 +216,6 @@ def _describe_gain(row: Any, table: pd.DataFrame) -> str:
     if before == after:
         return ""
     return f"; half of its trainings fail {after} with it, {before} without"
-
-
-def _parse_levels(text: object) -> list[float]:
-    """Return the levels of "0, 1, 2"."""
-    return [float(level) for level in str(text).replace(",", " ").split()]
 
 
 def _describe_levels(row: Any) -> str:

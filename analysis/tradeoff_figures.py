@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.depth_figures import list_places, pair_panels, spread_shifts
-from analysis.estimates import Estimate
+from analysis.estimates import Estimate, parse_list
 from analysis.figure_style import (
     FAILURE_STYLE,
     add_legend,
@@ -15,6 +15,7 @@ from analysis.figure_style import (
     label_axes,
     make_panels,
     ordered_colors,
+    scale_error,
     styled,
     title_panel,
 )
@@ -53,7 +54,7 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
                     linewidths=0.8,
                     s=14,
                 )
-        panel.set_ylim(0, 1)
+        scale_error(panel)
         panel.set_xlim(left, right)
     label_axes(figure, "log10 GSC(input → logits) before training", "final training error")
     handles = [
@@ -65,7 +66,8 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
     handles.append(Line2D([], [], label="failed above", **FAILURE_STYLE))
     if critical["critical_log10_gsc"].notna().any():
         band = " (band: 95% interval)" if critical[["low", "high"]].notna().any(axis=None) else ""
-        handles.append(Line2D([], [], color="#333333", linewidth=1, label=f"half fail{band}"))
+        color = next(iter(colors.values())) if len(colors) == 1 else "#333333"
+        handles.append(Line2D([], [], color=color, linewidth=1, label=f"half fail{band}"))
     add_legend(figure, handles)
     return figure
 
@@ -117,7 +119,7 @@ def plot_best_dilutions(best: pd.DataFrame) -> Figure:
     """
     known = best.dropna(subset="best_dilution")
     networks = sorted(known["network"].unique())
-    levels = sorted({*known["best_dilution"], *known["low"].dropna(), *known["high"].dropna()})
+    levels = sorted({level for tried in known["levels"] for level in parse_list(tried)})
     places = {level: place for place, level in enumerate(levels)}
     columns = {depth: place for place, depth in enumerate(sorted(known["depth"].unique()))}
     colors, shifts = category_colors(known["optimizer"]), spread_shifts(sorted(known["optimizer"].unique()))
@@ -165,7 +167,7 @@ def plot_pareto(front: pd.DataFrame) -> Figure:
                     row.log10_gsc, row.error, "o", color="#D55E00", markerfacecolor="none", alpha=member, markersize=9
                 )
         panel.set_xlim(left, right)
-        panel.set_ylim(0, 1)
+        scale_error(panel)
     label_axes(figure, "log10 GSC(input → logits) before training", "final training error")
     handles = [
         Line2D([], [], color=color, ls="", marker="o", label=f"k = {level:g}") for level, color in colors.items()

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import special
 
 from analysis.best_learning_rates import CELL, Outcomes, choose_outcomes, describe_runs
-from analysis.estimates import Estimate
+from analysis.estimates import Estimate, write_list
 from analysis.explosion_rates import estimate_rate, measure_growth
 from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, profile_likelihoods
 from analysis.tidy_frames import UNTRAINED, StudyFrames
@@ -226,7 +226,7 @@ def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcom
         notes.append(outcomes.note[0].lower() + outcomes.note[1:].rstrip("."))
     return {
         "architecture": chosen["architecture"].iloc[0],
-        "depths": ", ".join(f"{depth:g}" for depth in sorted(chosen["depth"].unique())),
+        "depths": write_list(sorted(chosen["depth"].unique())),
         "trials": len(chosen),
         "failed": int(chosen["failed"].sum()),
         **fit.d50.as_columns("d50"),

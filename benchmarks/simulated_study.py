@@ -15,8 +15,8 @@ import numpy as np
 from scipy.stats import norm
 
 from study import run_log_schema as schema
-from study.run_log import RunLog
 from study.run_sender import RunSender
+from study.tracking import Connection
 from study.train_loop import MemberEpoch
 from study.trial_config import TrialConfig
 from study.trial_record import StudyFolder, TrialRecord, end_as_failed
@@ -129,7 +129,7 @@ def write_store(
         schema.TAG_CHANCE_ERROR: f"{CHANCE:g}",
     }
     epochs = max((trial.epochs for trial in trials), default=1)
-    run_log = RunLog(tracking_uri, folder, tags, epochs)
+    run_log = Connection(tracking_uri, folder, tags, epochs, at_once=False).open()
     write_records(folder, trials, statuses or {})
     with RunSender(lambda: run_log, tracking_uri) as sender:
         sender.send([trial.trial_id for trial in trials])

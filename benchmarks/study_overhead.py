@@ -37,6 +37,7 @@ def measure_overhead(trials: int, seconds_each: float) -> Iterator[dict[str, Any
 
 
 def _measure_in_packs(trials: int, seconds_each: float, pack: int) -> dict[str, Any]:
+    print(f"  packs of {pack} …", flush=True)  # it takes a quarter of an hour
     train_size = _size_that_takes(seconds_each, pack)
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "space.py"

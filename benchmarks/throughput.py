@@ -43,6 +43,7 @@ def list_contenders(device: str, pack_sizes: tuple[int, ...], precisions: tuple[
 
 def time_contender(contender: Contender, epochs: int, data: str) -> dict[str, object]:
     """Run one contender; return its trials per hour and what they are made of."""
+    print(f"  {contender.label} …", flush=True)  # it takes minutes
     each = contender.trials_each
     command = [sys.executable, "-m", "benchmarks.contenders", *contender.arguments, "--trials", str(each)]
     command += ["--epochs", str(epochs), "--data", data]

@@ -21,6 +21,7 @@ from rich.console import Console
 from study import run_log_schema as schema
 from study.conclusion import Ending, conclude
 from study.datasets import Dataset, check_sizes, describe_data, load_dataset, resolve_auto
+from study.interruption import acknowledging_ctrl_c
 from study.ledgers import known_as_sent, note_planned, note_sent
 from study.mlflow_process import MlflowProcess, SendLater, Tracking
 from study.packing import CPU_PACK, make_packs
@@ -194,7 +195,7 @@ def _joining_ray(options: StudyOptions, console: Console) -> Iterator[Callable[.
     from study.cluster import ClusterConnection
 
     with ClusterConnection(options.address, options.device) as connection:
-        with quick_imports():
+        with acknowledging_ctrl_c(console), quick_imports():
             from study.training_session import train_on_ray
         gc.freeze()  # what was imported stays, and need not be looked through again, at the end too
         yield functools.partial(train_on_ray, options, connection, console)

@@ -1,7 +1,11 @@
-"""SIGTERM → what Ctrl-C does, so that a study that is told to stop ends as it should."""
+"""SIGTERM → what Ctrl-C does, so that a study that is told to stop ends as it should; either is acknowledged."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
+
+from rich.console import Console
 
 
 def treat_sigterm_as_ctrl_c() -> None:
@@ -14,3 +18,13 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     if not callable(handler):
         raise KeyboardInterrupt
     handler(signal_number, frame)
+
+
+@contextlib.contextmanager
+def acknowledging_ctrl_c(console: Console) -> Iterator[None]:
+    """Say at once that it was heard: a Ray that is starting, which takes seconds, is stopped when it has started."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopping Ray …", style="yellow")
+        raise

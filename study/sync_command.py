@@ -46,11 +46,12 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
             sender.send(list(readable))
         shown = schema.without_secrets(tracking_uri, tracking_uri)
         note_what_was_sent(folder, shown, sender.sent, console)
-    console.print(f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}")
+    told = f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
     with contextlib.suppress(OSError):  # the ledger is of no other use here, and its loss was told
         for store in sorted(set(read_sent(folder)) - {shown}):
-            told = f"Some were sent to {store} before; for the rest: {sync_command(folder, store)}"
-            console.print(told, highlight=False, markup=False, soft_wrap=True)
+            elsewhere = f"Some were sent to {store} before; for the rest: {sync_command(folder, store)}"
+            console.print(elsewhere, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:
         console.print(f"The rest could not be sent ({sender.problem}).", style="yellow", markup=False)
     return SOME_UNSENT if sender.unsent else 0

@@ -10,6 +10,7 @@ from study.checkpoint import read_epoch
 from study.cluster import ClusterConnection
 from study.conclusion import Ending
 from study.datasets import Dataset
+from study.interruption import acknowledging_ctrl_c
 from study.mlflow_process import Tracking
 from study.pack_size import PackChoice
 from study.packing import Pack, make_packs
@@ -31,7 +32,8 @@ def train_on_ray(
     tracking: Tracking,
 ) -> Ending:
     """Train with a progress display, and begin to leave Ray. Raises ValueError when it cannot be joined."""
-    cluster = connection.wait()
+    with acknowledging_ctrl_c(console):
+        cluster = connection.wait()
     try:
         if options.max_pack is None:
             choice = sweep.choose_pack_size(trials, dataset, cluster)

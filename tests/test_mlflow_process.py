@@ -12,6 +12,7 @@ import pytest
 
 from study.mlflow_process import LOST, MlflowProcess, SendLater
 from study.run_log import RunLog
+from study.tracking import Connection
 from study.trial_record import TrialRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
@@ -60,7 +61,7 @@ def test_what_is_sent_is_known_as_finished_in_the_next_study(uri, folder, trial_
 
 
 def test_what_the_process_finds_wrong_is_raised_here(uri, folder, tmp_path):
-    RunLog(uri, folder, DATA, epochs=1)
+    Connection(uri, folder, DATA, epochs=1, at_once=False).open()
     with MlflowProcess(uri, folder) as process:
         process.ask({**DATA, "data_checksum": "2"}, epochs=1)
         with pytest.raises(ValueError, match="was run on synthetic"):
@@ -75,7 +76,7 @@ def test_what_the_process_finds_wrong_is_raised_here(uri, folder, tmp_path):
 
 def test_a_database_that_is_refused_once_somebody_has_made_it_is_told_in_the_end(uri, folder, trial_id):
     with MlflowProcess(uri, folder) as process:
-        RunLog(uri, folder, {**DATA, "data_checksum": "2"}, epochs=1)
+        Connection(uri, folder, {**DATA, "data_checksum": "2"}, epochs=1, at_once=False).open()
         process.check()
         process.ask(DATA, epochs=1)
         assert process.wait_for_finished() == {}
@@ -110,6 +111,7 @@ def test_a_refusal_while_tables_are_made_leaves_a_database_that_can_be_used(tmp_
     temporary = tmp_path / elsewhere
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of a user who has made none"))
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{len(elsewhere)}.db"  # which is relative, so that it is not left for later
     with pytest.raises(KeyError):
@@ -146,7 +148,7 @@ def kill_children():
 
 
 def test_a_lost_process_is_told_and_its_trials_are_left_to_be_sent(uri, folder, trial_id):
-    RunLog(uri, folder, DATA, epochs=1)
+    Connection(uri, folder, DATA, epochs=1, at_once=False).open()
     with MlflowProcess(uri, folder) as process:
         process.ask(DATA, epochs=1)
         process.wait_for_finished()

@@ -1,5 +1,8 @@
 """Every study has a report or one clear line: whole, odd, half-finished and damaged ones; nothing is nan."""
 
+import contextlib
+import functools
+import io
 import re
 import shutil
 
@@ -83,6 +86,22 @@ def _small_pictures(monkeypatch):
     monkeypatch.setattr(figure_style, "DOTS_PER_INCH", 40)
 
 
+@pytest.fixture(scope="module")
+def report_of(uri, tmp_path_factory):
+    """Write the report of a study, once; return its folder and what was printed."""
+
+    @functools.cache
+    def write(name):
+        output = tmp_path_factory.mktemp("reports")
+        printed, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+            assert main(["report", name, "--tracking-uri", uri, "--output", str(output)]) == 0
+        assert errors.getvalue() == ""
+        return output / name, printed.getvalue()
+
+    return write
+
+
 def words_of(page):
     """What a reader sees of a page, without its style, script and pictures."""
     text = page.read_text()
@@ -95,9 +114,9 @@ def assert_nothing_is_nan(text):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_has_a_report(uri, tmp_path, capsys, name):
-    assert main(["report", name, "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
-    folder, page = tmp_path / name, words_of(tmp_path / name / "index.html")
+def test_every_study_has_a_report(report_of, name):
+    folder, printed = report_of(name)
+    page = words_of(folder / "index.html")
     assert_nothing_is_nan(page)
     answer = re.findall(r"<li>(.*?)</li>", page.partition("</ol>")[0])
     assert len(answer) == 3
@@ -106,14 +125,11 @@ def test_every_study_has_a_report(uri, tmp_path, capsys, name):
     assert linked
     for file in linked:
         assert (folder / file).stat().st_size > 0, file
-    printed = capsys.readouterr()
-    assert "index.html" in printed.out
-    assert printed.err == ""
+    assert "index.html" in printed
 
 
-def test_what_was_not_trained_has_not_failed(uri, tmp_path):
-    assert main(["report", "untrained", "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
-    folder = tmp_path / "untrained"
+def test_what_was_not_trained_has_not_failed(report_of):
+    folder, _ = report_of("untrained")
     page = words_of(folder / "index.html")
     assert "8 trials were not trained (epochs 0) and enter no estimate of errors." in page
     assert page.partition("</ol>")[0].count("none of 8 trials has a final training error") == 3
@@ -145,10 +161,10 @@ def test_questions_print_their_tables_and_write_their_files(uri, tmp_path, capsy
         assert list((tmp_path / name).glob("*.png"))
 
 
-def test_what_a_study_says_is_text(uri, tmp_path):
-    for page_format in ("html", "md"):
-        assert main(["report", "whole", "--tracking-uri", uri, "--output", str(tmp_path), "--format", page_format]) == 0
-        text = (tmp_path / "whole" / f"index.{page_format}").read_text()
+def test_what_a_study_says_is_text(uri, report_of, tmp_path):
+    assert main(["report", "whole", "--tracking-uri", uri, "--output", str(tmp_path), "--format", "md"]) == 0
+    for page in (report_of("whole")[0] / "index.html", tmp_path / "whole" / "index.md"):
+        text = page.read_text()
         assert "<script>alert" not in text
         assert "&lt;script&gt;alert" in text
     assert r"\| \*bold\* \[link\](http://x)" in text
@@ -168,25 +184,25 @@ def test_the_report_says_what_was_done_with_every_trial(uri, tmp_path):
     main(["report", "half-finished", "--tracking-uri", uri, "--output", str(tmp_path), "--failure-error", "0.5"])
     page = words_of(tmp_path / "half-finished" / "index.html")
     assert "8 trials (5 ok, 0 diverged, 1 failed, 2 unfinished)" in page
-    assert "Made by: python -m analysis report half-finished --failure-error 0.5" in page
+    command = f"python -m analysis report half-finished --failure-error 0.5 --tracking-uri {uri} --output {tmp_path}"
+    assert f"Made by: {command}" in page
     assert "Varied: depth (3, 50), dilution (0, 4), seed (0, 1)." in page
     assert "scipy " in page
 
 
-def test_nothing_is_said_twice(uri, tmp_path):
-    main(["report", "none-fails", "--tracking-uri", uri, "--output", str(tmp_path)])
-    paragraphs = re.findall(r"<p>(.*?)</p>", words_of(tmp_path / "none-fails" / "index.html"))
+def test_nothing_is_said_twice(report_of):
+    folder, _ = report_of("none-fails")
+    paragraphs = re.findall(r"<p>(.*?)</p>", words_of(folder / "index.html"))
     assert len(paragraphs) == len(set(paragraphs))
 
 
-def test_lost_tables_are_told(uri, tmp_path):
-    main(["report", "tables-lost", "--tracking-uri", uri, "--output", str(tmp_path)])
-    assert "The tables of 8 trials are lost" in words_of(tmp_path / "tables-lost" / "index.html")
+def test_lost_tables_are_told(report_of):
+    folder, _ = report_of("tables-lost")
+    assert "The tables of 8 trials are lost" in words_of(folder / "index.html")
 
 
-def test_the_page_needs_nothing_from_elsewhere(uri, tmp_path):
-    main(["report", "one-depth", "--tracking-uri", uri, "--output", str(tmp_path)])
-    text = (tmp_path / "one-depth" / "index.html").read_text()
+def test_the_page_needs_nothing_from_elsewhere(report_of):
+    text = (report_of("one-depth")[0] / "index.html").read_text()
     assert not re.findall(r'(?:src|srcset|href)="(?:https?:)?//[^"]*"', text)
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src(?:set)?="([^"]*)"', text))
 

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from analysis import load_study
 from study import run_log_schema as schema
 from study.run_log import METRICS_PER_REQUEST, RunLog, is_complete
+from study.tracking import Connection
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
@@ -19,7 +20,7 @@ DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
 
 @pytest.fixture
 def run_log(tmp_path, folder):
-    return RunLog(f"sqlite:///{tmp_path / 'mlflow.db'}", folder, DATA, epochs=1)
+    return Connection(f"sqlite:///{tmp_path / 'mlflow.db'}", folder, DATA, epochs=1, at_once=False).open()
 
 
 def write_record(folder, trial, error=0.5, status=schema.STATUS_OK):
