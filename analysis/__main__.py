@@ -11,7 +11,13 @@ from rich.console import Console
 from rich.text import Text
 
 from study.one_line_errors import BAD_USAGE, INTERRUPTED, OneLineParser, print_error
-from study.run_log_schema import check_study_name, default_tracking_uri, home_tracking_uri, without_secrets
+from study.run_log_schema import (
+    check_study_name,
+    default_tracking_uri,
+    home_tracking_uri,
+    name_store,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -103,9 +109,7 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
     from analysis.load_runs import store_report
     from analysis.report import write_report
 
-    command = _report_command(options)
-    if options.format != "html":
-        command += f" --format {options.format}"
+    command = _report_command(options, options.format)
     with console.status("Writing the report …"):
         written = write_report(_find(options), options.output / options.name, command, options.format)
         store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
@@ -114,15 +118,17 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
     console.print(f"Report: {written.page}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _report_command(options: argparse.Namespace) -> str:
+def _report_command(options: argparse.Namespace, page_format: str) -> str:
     """Return what writes the report of the same study into the same folder."""
     command = ["python", "-m", "analysis", "report", options.name]
     if options.failure_error is not None:
-        command += ["--failure-error", f"{options.failure_error:g}"]
+        command += ["--failure-error", str(options.failure_error)]
     if options.storage is not None and options.tracking_uri == home_tracking_uri(options.storage):
         command += ["--storage", str(options.storage)]
-    elif options.tracking_uri != home_tracking_uri():
-        command += ["--tracking-uri", without_secrets(options.tracking_uri, options.tracking_uri)]
+    else:
+        command += name_store(without_secrets(options.tracking_uri, options.tracking_uri))
+    if page_format != "html":
+        command += ["--format", page_format]
     if options.output != OUTPUT:
         command += ["--output", str(options.output)]
     return shlex.join(command)
@@ -146,8 +152,9 @@ def section_command(options: argparse.Namespace, console: Console) -> None:
     folder = options.output / options.name
     console.print(f"Wrote {files or 'nothing'} in {folder}", highlight=False, markup=False)
     for page in sorted(folder.glob("index.*")):
+        again = _report_command(options, page.suffix[1:])
         console.print(
-            f"{page.name} there is of an earlier report; to write it again: {_report_command(options)}",
+            f"{page.name} there is of an earlier report; to write it again: {again}",
             highlight=False,
             markup=False,
             soft_wrap=True,

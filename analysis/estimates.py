@@ -66,8 +66,8 @@ def write_p(p_value: float) -> str:
 
 
 def write_list(numbers: Iterable[float]) -> str:
-    """Write numbers into one cell of a table: "4, 8, 16"."""
-    return ", ".join(f"{number:g}" for number in numbers)
+    """Write numbers into one cell of a table: "4, 8, 16"; all digits of those that have many."""
+    return ", ".join(short if float(short := f"{number:g}") == number else repr(float(number)) for number in numbers)
 
 
 def parse_list(cell: object) -> list[float]:

@@ -129,7 +129,8 @@ def plot_best_dilutions(best: pd.DataFrame) -> Figure:
         for optimizer, line in known[known["network"] == network].groupby("optimizer"):
             depth = line["depth"].map(columns) + shifts[optimizer]
             color = colors[optimizer]
-            low, high = line["low"].fillna(levels[0]).map(places), line["high"].fillna(levels[-1]).map(places)
+            tried = line["levels"].map(parse_list)  # at this depth
+            low, high = line["low"].fillna(tried.map(min)).map(places), line["high"].fillna(tried.map(max)).map(places)
             several = line["seeds"] > 1  # of one seed there is no interval, of more it may be open on both sides
             panel.vlines(depth[several], low[several], high[several], color=color, linewidth=1.8, alpha=0.55)
             panel.plot(depth, line["best_dilution"].map(places), "o", color=color, markersize=5)

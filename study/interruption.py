@@ -22,9 +22,9 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def acknowledging_ctrl_c(console: Console) -> Iterator[None]:
-    """Say at once that it was heard: a Ray that is starting, which takes seconds, is stopped when it has started."""
+    """Say at once that it was heard: a Ray that is starting, which takes seconds, is left when it has started."""
     try:
         yield
     except KeyboardInterrupt:
-        console.print("Stopping Ray …", style="yellow")
+        console.print("Interrupted; leaving Ray …", style="yellow")
         raise

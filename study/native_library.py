@@ -22,7 +22,7 @@ import torch
 
 from study.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from study.normalizations import EPSILON
-from study.user_cache import cache_folder
+from study.user_cache import make_cache_folder
 
 HEADERS = [Path(__file__).with_name(name) for name in ("native_activations.h", "native_exports.h", "native_numbers.h")]
 SOURCES = [
@@ -93,10 +93,7 @@ def _compiled() -> Path:
     command = [compiler, *FLAGS, *(f"-D{name}={value!r}" for name, value in CONSTANTS.items()), *_torch_options()]
     texts = [source.read_text() for source in (*HEADERS, *SOURCES)]
     ingredients = (texts, command, _compiler_version(compiler), torch.__version__, _processor_features())
-    folder = cache_folder("kernels") / "native"
-    path = folder / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_is_ours(folder)
+    path = make_cache_folder("kernels/native") / f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()[:16]}.so"
     if not _is_whole(path):
         from filelock import FileLock
 
@@ -113,13 +110,6 @@ def _is_whole(path: Path) -> bool:
         return hashlib.sha256(path.read_bytes()).hexdigest() == path.with_suffix(".sha256").read_text()
     except FileNotFoundError:
         return False
-
-
-def _check_is_ours(folder: Path) -> None:
-    """Raise ValueError when somebody else could have put a library there: loading one runs its code."""
-    state = folder.stat()
-    if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
-        raise ValueError(f"{folder} belongs to another user, or others can write to it")
 
 
 def _compile(command: list[str], path: Path) -> None:

@@ -77,6 +77,33 @@ struct Panel {
   const Word<P>* filled_up;
 };
 
+// Neighbouring vectors of B that go through a product together: `first` to `end`, of which `whole` are not cut.
+struct Bounds {
+  int64_t first, end, whole;
+};
+
+// The words of rows of B: as they lie in B, or made panel after panel, so that one stays in the fastest cache whatever
+// the length of B's rows is.
+template <typename P>
+struct Panels {
+  int64_t N, words;
+  const Word<P>* numbers;
+  const Word<P>* filled_up;
+  bool in_place;
+  int64_t row;  // numbers from one row to the next, in place
+  static constexpr int64_t W = Words<P>::size();
+  int64_t vectors() const { return (N + W - 1) / W; }
+  int64_t count() const { return (vectors() + WIDEST - 1) / WIDEST; }
+  Bounds bounds(int64_t i) const {
+    const int64_t first = vectors() * i / count(), end = vectors() * (i + 1) / count();
+    return {first, end, std::min(end, N / W) - first};
+  }
+  Panel<P> panel(const Bounds& at) const {
+    if (in_place) return {numbers + at.first * W, row, filled_up};
+    return {numbers + at.first * W * words, at.whole * W, filled_up};
+  }
+};
+
 // Where numbers of C go, and sums that are not ended: into C, too, unless it is of a shorter type.
 template <typename P>
 struct Target {
@@ -325,55 +352,58 @@ Matrix<const P> take_block(int64_t rows, int64_t terms, Matrix<const P> a, Word<
 #endif
 }
 
-// Returns `terms` rows of B for all panels: words as they lie in B, or made in `room`.
+// Columns of `terms` rows of B → their words in rows of `width`, or of a whole vector when they fill none.
 template <typename P>
-Panel<P> take_rows(int64_t terms, int64_t N, Matrix<const P> b, Word<P>* room) {
+void take_columns(int64_t terms, int64_t columns, Matrix<const P> b, Word<P>* to, int64_t width) {
   constexpr int64_t W = Words<P>::size();
-  const int64_t whole = N / W * W, cut = N % W, words = (terms + TERMS<P> - 1) / TERMS<P>;
-  Word<P>* filled_up = room + words * whole;
+  const int64_t words = (terms + TERMS<P> - 1) / TERMS<P>;
   if (b.column != 1) {
-    for (int64_t j = 0; j < N; j += W)
+    for (int64_t j = 0; j < columns; j += W)
       for (int64_t k = 0; k < words; k += W) {
         const int64_t count = std::min(W * TERMS<P>, terms - k * TERMS<P>);
-        const P* from = b.at(k * TERMS<P>, j);
-        if (j < whole)
-          transpose_block<P>(from, b.column, W, count, room + k * whole + j, whole);
-        else
-          transpose_block<P>(from, b.column, cut, count, filled_up + k * W, W);
+        transpose_block<P>(b.at(k * TERMS<P>, j), b.column, std::min(W, columns - j), count, to + k * width + j, width);
       }
-    return {room, whole, filled_up};
-  }
-  if constexpr (TERMS<P> == 1) {
-    for (int64_t k = 0; k < terms && cut; ++k) load(b.at(k, whole), cut).store(filled_up + k * W);
-    if constexpr (NUMBERS<P> == 1) return {b.numbers, b.row, filled_up};
-    for (int64_t k = 0; k < terms; ++k) widen_all(b.at(k, 0), 1, whole, room + k * whole);
-    return {room, whole, filled_up};
+  } else if constexpr (TERMS<P> == 1) {
+    for (int64_t k = 0; k < terms; ++k)
+      for (int64_t j = 0; j < columns; j += W) load(b.at(k, j), std::min(W, columns - j)).store(to + k * width + j);
   }
 #ifdef MULTIPLIES_PAIRS
   else {
-    for (int64_t k = 0; k < words; ++k) {
-      const bfloat16 *first = b.at(2 * k, 0), *second = 2 * k + 1 < terms ? b.at(2 * k + 1, 0) : nullptr;
-      pair_rows(first, second, whole, room + k * whole);
-      pair_rows(first + whole, second ? second + whole : nullptr, cut, filled_up + k * W);
-    }
-    return {room, whole, filled_up};
+    for (int64_t k = 0; k < words; ++k)
+      pair_rows(b.at(2 * k, 0), 2 * k + 1 < terms ? b.at(2 * k + 1, 0) : nullptr, columns, to + k * width);
   }
 #endif
 }
 
+// Returns `terms` rows of B for all panels, in place where they can be, else in `room`.
 template <typename P>
-void multiply_terms(int64_t M, int64_t N, int64_t terms, Matrix<const P> a, Panel<P> b, Target<P> c, Word<P>* room) {
+Panels<P> take_rows(int64_t terms, int64_t N, Matrix<const P> b, Word<P>* room) {
   constexpr int64_t W = Words<P>::size();
-  const int64_t vectors = (N + W - 1) / W, cut = N % W, panels = (vectors + WIDEST - 1) / WIDEST;
-  const int64_t words = (terms + TERMS<P> - 1) / TERMS<P>;
+  const int64_t words = (terms + TERMS<P> - 1) / TERMS<P>, whole = N / W * W;
+  Word<P>* filled_up = room + words * whole;
+  if (whole < N) take_columns(terms, N - whole, b.from(0, whole), filled_up, W);
+  if constexpr (NUMBERS<P> == 1)
+    if (b.column == 1) return {N, words, b.numbers, filled_up, true, b.row};
+  const Panels<P> panels{N, words, room, filled_up, false, 0};
+  for (int64_t i = 0; i < panels.count(); ++i) {
+    const Bounds at = panels.bounds(i);
+    take_columns(terms, at.whole * W, b.from(0, at.first * W), room + at.first * W * words, at.whole * W);
+  }
+  return panels;
+}
+
+template <typename P>
+void multiply_terms(int64_t M, int64_t terms, Matrix<const P> a, const Panels<P>& b, Target<P> c, Word<P>* room) {
+  constexpr int64_t W = Words<P>::size();
+  const int64_t cut = b.N % W;
   const LastVector end_of_row = cut == 0 ? FULL : cut > W / 2 ? CUT : CUT_TO_HALF;
   for (int64_t i = 0; i < M; i += BLOCK) {
     const int64_t rows = std::min(BLOCK, M - i);
     const Matrix<const P> block = take_block(rows, terms, a.from(i, 0), room);
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const int64_t first = vectors * panel / panels, end = vectors * (panel + 1) / panels;
-      MULTIPLY_PANEL<P>[end == vectors ? end_of_row : FULL][end - first - 1](
-          rows, words, block, {b.whole + first * W, b.row, b.filled_up}, c.from(i, first * W), cut);
+    for (int64_t panel = 0; panel < b.count(); ++panel) {
+      const Bounds at = b.bounds(panel);
+      MULTIPLY_PANEL<P>[at.end == b.vectors() ? end_of_row : FULL][at.end - at.first - 1](
+          rows, b.words, block, b.panel(at), c.from(i, at.first * W), cut);
     }
   }
 }
@@ -401,12 +431,12 @@ void multiply_members(int64_t members, int64_t M, int64_t N, int64_t K, const P*
     for (int64_t k = 0; k < K; k += longest) {
       const int64_t terms = std::min(longest, K - k);
       const Matrix<const P> all_of_b{b + first * b_member, b_row, b_column};
-      const Panel<P> rows = take_rows(terms, N, all_of_b.from(k, 0), for_rows);
+      const Panels<P> rows = take_rows(terms, N, all_of_b.from(k, 0), for_rows);
       for (int64_t e = first; e < first + sharing; ++e) {
         const Matrix<const P> all_of_a{a + e * a_member, a_row, a_column};
         Target<P> target{c + e * c_member, c_row, for_sums + (e - first) * M * N, N, k > 0, k + terms == K};
         if constexpr (!IS_SHORT) target.sums = target.c, target.sums_row = c_row;
-        multiply_terms<P>(M, N, terms, all_of_a.from(0, k), rows, target, for_block);
+        multiply_terms<P>(M, terms, all_of_a.from(0, k), rows, target, for_block);
       }
     }
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from study import run_log_schema as schema
 from study.study_folder import write_whole
-from study.user_cache import cache_folder
+from study.user_cache import make_cache_folder
 
 
 def is_new_database(tracking_uri: str) -> bool:
@@ -40,35 +40,31 @@ def holds_nothing(path: Path) -> bool:
     return not path.is_symlink() and (not path.exists() or (path.is_file() and path.stat().st_size == 0))
 
 
-def make_database(tracking_uri: str, make_tables: Callable[[str], None], version: str) -> None:
+def make_database(tracking_uri: str, make_tables: Callable[[str], None], name_version: Callable[[], str]) -> None:
     """Put a database that `make_tables` has filled elsewhere where the URI says, if nothing is there.
 
-    `version` names what it makes, for it is kept; so that must not depend on where it is made.
-
-    Where this cannot be done, whoever asks MLflow for the database next makes it in its place, or is told why not.
+    What it makes is kept under the name that `name_version` returns; so it must not depend on where it is made. Where
+    this cannot be done, whoever asks MLflow for the database next makes it in its place, or is told why not.
     """
     path = _file_of(tracking_uri)
     with contextlib.suppress(Exception):
         # SQLite would apply the journal of a lost database to a new one; beside an empty file it drops it.
         if path is not None and not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", "-journal", "-wal")):
-            _put(_new_database(make_tables, version), path)
+            _put(_new_database(make_tables, name_version), path)
 
 
-def _new_database(make_tables: Callable[[str], None], version: str) -> bytes:
+def _new_database(make_tables: Callable[[str], None], name_version: Callable[[], str]) -> bytes:
     """Return a database's bytes: those that are kept, unless they are damaged."""
-    unusable = OSError, EOFError, zlib.error, RuntimeError  # the last where the user has no home
-    with contextlib.suppress(*unusable):
-        if kept := gzip.decompress(_kept(version).read_bytes()):
-            return kept
+    kept = None
+    with contextlib.suppress(OSError, EOFError, zlib.error, RuntimeError, ValueError):
+        kept = make_cache_folder("databases") / f"{name_version()}.db.gz"  # a form that has a checksum
+        if content := gzip.decompress(kept.read_bytes()):
+            return content
     content = _make_elsewhere(make_tables)
-    with contextlib.suppress(*unusable):
-        _kept(version).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(_kept(version), gzip.compress(content))
+    if kept is not None:
+        with contextlib.suppress(OSError):
+            write_whole(kept, gzip.compress(content))
     return content
-
-
-def _kept(version: str) -> Path:
-    return cache_folder("databases") / f"{version}.db.gz"  # of this form for its checksum
 
 
 def _make_elsewhere(make_tables: Callable[[str], None]) -> bytes:

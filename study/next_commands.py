@@ -1,7 +1,6 @@
 """A study and an MLflow store → the commands to type next, as the terminal names them: complete, but for secrets."""
 
 import shlex
-from pathlib import Path
 
 from study import run_log_schema as schema
 from study.study_folder import StudyFolder
@@ -12,19 +11,9 @@ def sync_command(folder: StudyFolder, store: str) -> str:
     command = ["python", "-m", "study", "sync", folder.name]
     if folder.storage != schema.DEFAULT_STORAGE.resolve():
         command += ["--storage", str(folder.storage)]
-    return shlex.join(command + _name_store(store, folder.storage))
+    return shlex.join(command + schema.name_store(store, folder.storage))
 
 
 def report_command(name: str, store: str) -> str:
     """Return what writes the report of a study that is in a store, given as it may be shown."""
-    return shlex.join(["python", "-m", "analysis", "report", name, *_name_store(store, schema.DEFAULT_STORAGE)])
-
-
-def _name_store(store: str, storage: Path) -> list[str]:
-    """Return the option for a store, or none where the command goes there by itself."""
-    default = schema.default_tracking_uri(storage)
-    if store == default == schema.home_tracking_uri(storage):
-        return []
-    if schema.SECRET in store and store == schema.without_secrets(default, default):
-        return []  # the variable holds what is hidden here
-    return ["--tracking-uri", store]
+    return shlex.join(["python", "-m", "analysis", "report", name, *schema.name_store(store)])

@@ -6,12 +6,14 @@ Everything sent is read back from the records, with their timestamps, so that se
 import contextlib
 import dataclasses
 import hashlib
+import inspect
 import json
 import logging
 import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,11 @@ def make_tables(tracking_uri: str) -> None:
 
 
 def tables_version() -> str:
-    """Name the tables that this MLflow makes: releases by their version, what lies between them by its migrations."""
-    migrations = sorted(path.name for path in Path(mlflow.__file__).parent.glob("store/db_migrations/versions/*.py"))
-    return f"{mlflow.__version__}-{hashlib.sha256(repr(migrations).encode()).hexdigest()[:8]}"
+    """Name the tables that are made here: by MLflow's version, and a digest of all else that they depend on."""
+    makers = sorted(Path(mlflow.__file__).parent.glob("store/**/*.py"))  # its tables and their migrations
+    others = version("sqlalchemy"), version("alembic"), inspect.getsource(make_tables)
+    digest = hashlib.sha256(repr(others).encode() + b"".join(path.read_bytes() for path in makers))
+    return f"{mlflow.__version__}-{digest.hexdigest()[:16]}"
 
 
 class RunLog:

@@ -146,11 +146,14 @@ SECRET = "***"
 
 def without_secrets(text: str, tracking_uri: str) -> str:
     """Return a text to print with the tracking URI's password and query, if it holds them, replaced by SECRET."""
-    public = tracking_uri.replace("#", "%23")  # SQLAlchemy takes it for a part of the password
+    public, secrets = tracking_uri.replace("#", "%23"), [""]  # a # that SQLAlchemy takes for a part of the password
+    if not tracking_uri.startswith("http") and (found := re.match(r"([\w+.-]+://[^:/?@]*):(.*)@", public)):
+        secrets = [found[2]]  # which may hold what ends a host elsewhere
+        public = f"{found[1]}:{SECRET}@{public[found.end() :]}"
     try:
         parts = urlsplit(public)
     except ValueError:
-        return text
+        parts = urlsplit("")
     if "@" in parts.netloc:
         user, _, host = parts.netloc.rpartition("@")
         hidden = f"{user.partition(':')[0]}:{SECRET}" if ":" in user else SECRET
@@ -158,10 +161,21 @@ def without_secrets(text: str, tracking_uri: str) -> str:
     if parts.query:
         public = public.replace(f"?{parts.query}", f"?{SECRET}")
     text = text.replace(tracking_uri, public.replace("%23", "#"))
-    for secret in (parts.password or "", unquote(parts.password or "")):
-        if len(secret) > 3:
-            text = text.replace(secret, SECRET)
+    for secret in (*secrets, parts.password or ""):
+        for written in (secret, secret.replace("%23", "#"), unquote(secret)):
+            if len(written) > 3:
+                text = text.replace(written, SECRET)
     return text
+
+
+def name_store(store: str, storage: Path = DEFAULT_STORAGE) -> list[str]:
+    """Return the option for a store, given as it may be shown, or none where a command goes there by itself."""
+    default = default_tracking_uri(storage)
+    if store == default == home_tracking_uri(storage):
+        return []
+    if SECRET in store and store == without_secrets(default, default):
+        return []  # the variable holds what is hidden here
+    return ["--tracking-uri", store]
 
 
 def check_study_name(name: str) -> str:

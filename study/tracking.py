@@ -61,7 +61,7 @@ def check_tracking(tracking_uri: str) -> None:
 
     def look() -> None:
         try:
-            make_database(tracking_uri, make_tables, tables_version())
+            make_database(tracking_uri, make_tables, tables_version)
             search_once(tracking_uri)
             problem.clear()
         except ModuleNotFoundError as error:

@@ -19,7 +19,9 @@ from benchmarks.plain_network import PlainNetwork
 from benchmarks.probe_cost import measure_probes
 from benchmarks.processes import run_together
 from benchmarks.study_overhead import compare_in_turn
+from benchmarks.throughput import list_contenders
 from study.network import PackedNetwork
+from study.trial_config import PRECISIONS
 
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
@@ -51,6 +53,15 @@ CONTENDERS = {
     "(b) in memory, bf16": 25,
     "(c) ours, E = 4, bf16": 80,
 }
+
+
+def test_every_precision_has_its_own_rivals():
+    labels = [contender.label for contender in list_contenders("cpu", (4,), PRECISIONS)]
+    assert labels == [
+        f"{name}, {precision}"
+        for precision in ("fp32", "bf16")
+        for name in ("(a) tutorial loop", "(b) in memory", "(c) ours, E = 4")
+    ]
 
 
 def test_the_page_sets_contenders_side_by_side(tmp_path):

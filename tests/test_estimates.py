@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from analysis.estimates import Estimate, write_p
+from analysis.estimates import Estimate, parse_list, write_list, write_p
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,10 @@ def test_containing():
 
 def test_p_values():
     assert (write_p(0.0312), write_p(1e-9)) == ("p = 0.031", "p < 0.001")
+
+
+def test_lists_in_a_cell_keep_every_digit():
+    assert write_list([0, 4.0, 16]) == "0, 4, 16"
+    numbers = [0, 1 / 3, 2**0.5, 1234567, 1e-9]
+    assert parse_list(write_list(numbers)) == numbers
+    assert parse_list("4") == [4]

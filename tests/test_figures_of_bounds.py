@@ -6,14 +6,16 @@ import math
 import pandas as pd
 import pytest
 
+from analysis.best_dilution import DILUTION_COLUMNS
 from analysis.critical_gsc import CRITICAL_COLUMNS
 from analysis.depth_figures import plot_trainable_depths
 from analysis.depth_section import make_depth_section
+from analysis.figure_style import spread_depths
 from analysis.findings import Findings
 from analysis.importance_section import make_importance_section
 from analysis.rate_figures import plot_explosion_rates
 from analysis.rate_section import make_rate_section
-from analysis.tradeoff_figures import plot_critical_gsc
+from analysis.tradeoff_figures import plot_best_dilutions, plot_critical_gsc
 from analysis.tradeoff_section import make_tradeoff_section
 from analysis.trainable_depth import DEPTH_COLUMNS
 from tests.simulated_studies import Truth, simulate_study
@@ -45,6 +47,22 @@ def test_one_far_beyond_all_others_does_not_set_the_scale():
     panel = draw_critical(("a", 1.0, 0.5, 1.5), ("b", 40.0, NAN, NAN))
     assert panel.get_xlim()[1] < 3
     assert markers_at(panel, 0, axis=1) == set()
+
+
+def test_best_dilutions_stand_among_the_levels_tried_at_their_depth():
+    rows = [(10, "0, 0.3333333333333333, 4", 1 / 3, 0.0, NAN), (50, "0, 4, 16", 16.0, 4.0, 16.0)]
+    table = pd.DataFrame(rows, columns=["depth", "levels", "best_dilution", "low", "high"])
+    table = table.assign(network="a", optimizer="adam", seeds=2).reindex(columns=DILUTION_COLUMNS)
+    panel = plot_best_dilutions(table).axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["0", "0.333333", "4", "16"]
+    assert panel.get_lines()[0].get_ydata().tolist() == [1, 3]
+    (bars,) = panel.collections
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[0, 2], [2, 3]]
+
+
+def test_the_deepest_of_crowded_depths_is_labelled():
+    assert spread_depths([10, 20, 40, 60]) == [10, 20, 60]
+    assert spread_depths([3]) == [3]
 
 
 def test_a_level_that_cannot_be_told_is_marked():

@@ -74,7 +74,7 @@ def test_without_a_home_a_warning_says_so(fresh, monkeypatch):
     def fail(_):
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(native_library, "cache_folder", fail)
+    monkeypatch.setattr(native_library, "make_cache_folder", fail)
     with pytest.warns(UserWarning, match="home directory|no C\\+\\+ compiler"):
         assert native_library.load_library() is None
 

@@ -87,7 +87,7 @@ def test_a_database_appears_whole_and_alone(path, options):
         make_row(uri)
         meanwhile.append(names_in(path.parent))
 
-    make_database(f"sqlite:///{path}{options}", look_meanwhile, "1")
+    make_database(f"sqlite:///{path}{options}", look_meanwhile, lambda: "1")
     assert meanwhile == [[]]
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
@@ -96,7 +96,7 @@ def test_a_database_appears_whole_and_alone(path, options):
 @pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-journal", "mlflow.db-wal"])
 def test_beside_what_another_database_left_none_is_put(path, name):
     path.with_name(name).touch()
-    make_database(f"sqlite:///{path}", lambda _: pytest.fail("SQLite would take both together"), "1")
+    make_database(f"sqlite:///{path}", lambda _: pytest.fail("SQLite would take both together"), lambda: "1")
     assert names_in(path.parent) == [name]
 
 
@@ -105,9 +105,9 @@ def test_a_database_that_somebody_makes_meanwhile_stays(path):
         make_row(uri)
         path.write_text("another's")
 
-    make_database(f"sqlite:///{path}", be_late, "1")
+    make_database(f"sqlite:///{path}", be_late, lambda: "1")
     assert path.read_text() == "another's"
-    make_database(f"sqlite:///{path}", lambda _: pytest.fail("it is there"), "1")
+    make_database(f"sqlite:///{path}", lambda _: pytest.fail("it is there"), lambda: "1")
     assert names_in(path.parent) == ["mlflow.db"]
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_made_elsewhere_is_left_to_mlflow(path, monkeypatch, tmp_
     def fail(*_):
         raise OSError("no room here")
 
-    make_database(f"sqlite:///{path}", fail, "1")
+    make_database(f"sqlite:///{path}", fail, lambda: "1")
     (tmp_path / "link").symlink_to(path)
     for uri in (
         "http://127.0.0.1:5000",
@@ -123,9 +123,9 @@ def test_what_cannot_be_made_elsewhere_is_left_to_mlflow(path, monkeypatch, tmp_
         f"sqlite:///{tmp_path}/a%20b",
         f"sqlite:///{tmp_path}/link",
     ):
-        make_database(uri, lambda _: pytest.fail("there is no such file to be made"), "1")
+        make_database(uri, lambda _: pytest.fail("there is no such file to be made"), lambda: "1")
     monkeypatch.setattr(new_database, "write_whole", fail)
-    make_database(f"sqlite:///{path}", make_row, "1")
+    make_database(f"sqlite:///{path}", make_row, lambda: "1")
     assert names_in(path.parent) == ["link"]
 
 
@@ -134,7 +134,7 @@ def test_a_file_system_without_links(path, monkeypatch):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", fail)
-    make_database(f"sqlite:///{path}", make_row, "1")
+    make_database(f"sqlite:///{path}", make_row, lambda: "1")
     assert read_row(path) == [(7,)]
     assert names_in(path.parent) == ["mlflow.db"]
 
@@ -151,7 +151,7 @@ class Maker:
 
     def put_in(self, folder, version="1"):
         folder.mkdir()
-        make_database(f"sqlite:///{folder / 'mlflow.db'}", self, version)
+        make_database(f"sqlite:///{folder / 'mlflow.db'}", self, lambda: version)
         assert read_row(folder / "mlflow.db") == [(7,)]
 
 
@@ -185,12 +185,20 @@ def test_where_nothing_can_be_kept_tables_are_made_each_time(tmp_path, monkeypat
         raise RuntimeError("Could not determine home directory.")
 
     if home == "none":
-        monkeypatch.setattr(new_database, "cache_folder", fail)
+        monkeypatch.setattr(new_database, "make_cache_folder", fail)
     else:
         (tmp_path / "file").touch()
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     maker = Maker()
     maker.put_in(tmp_path / "first")
+    maker.put_in(tmp_path / "second")
+    assert maker.count == 2
+
+
+def test_a_folder_that_others_could_write_to_is_not_used(tmp_path, kept):
+    maker = Maker()
+    maker.put_in(tmp_path / "first")
+    kept.chmod(0o777)
     maker.put_in(tmp_path / "second")
     assert maker.count == 2
 

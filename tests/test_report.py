@@ -9,6 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from analysis import __main__ as analysis_command
 from analysis import figure_style
 from analysis.__main__ import QUESTIONS, main
 from analysis.report import escape_markdown
@@ -184,10 +185,35 @@ def test_the_report_says_what_was_done_with_every_trial(uri, tmp_path):
     main(["report", "half-finished", "--tracking-uri", uri, "--output", str(tmp_path), "--failure-error", "0.5"])
     page = words_of(tmp_path / "half-finished" / "index.html")
     assert "8 trials (5 ok, 0 diverged, 1 failed, 2 unfinished)" in page
-    command = f"python -m analysis report half-finished --failure-error 0.5 --tracking-uri {uri} --output {tmp_path}"
-    assert f"Made by: {command}" in page
+    assert "Made by: python -m analysis report half-finished --failure-error 0.5 --tracking-uri " in page
     assert "Varied: depth (3, 50), dilution (0, 4), seed (0, 1)." in page
     assert "scipy " in page
+
+
+HOME, SERVER = schema.home_tracking_uri(), "http://someone:correct-horse@host:5000"
+SHOWN = "http://someone:***@host:5000"
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "added"),
+    [
+        ("", [], ""),
+        ("", ["--failure-error", "0.12345678"], " --failure-error 0.12345678"),
+        ("", ["--storage", "of others"], " --storage 'of others'"),
+        ("", ["--output", "pages"], " --output pages"),
+        ("", ["--tracking-uri", SERVER], f" --tracking-uri '{SHOWN}'"),
+        (SERVER, [], ""),  # the variable holds what is hidden
+        (SERVER, ["--tracking-uri", HOME], f" --tracking-uri {HOME}"),
+        (SERVER, ["--storage", "others"], " --storage others"),
+    ],
+)
+def test_the_command_that_writes_a_page_again_is_complete(monkeypatch, variable, options, added):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    written = []
+    monkeypatch.setattr(analysis_command, "report_command", lambda options, _: written.append(options))
+    assert main(["report", "demo", *options]) == 0
+    assert analysis_command._report_command(written[0], "html") == f"python -m analysis report demo{added}"
+    assert " --format md" in analysis_command._report_command(written[0], "md")
 
 
 def test_nothing_is_said_twice(report_of):

@@ -174,6 +174,17 @@ def test_passwords_of_stores_are_never_shown(password):
         assert quoted not in schema.without_secrets(text, uri).replace("***", "")
 
 
+@pytest.mark.parametrize("password", ["pa/ss-word", "pa?ss=word", "pa#ss&word", "pa[ss:word", "pa@ss/word"])
+def test_passwords_that_are_not_quoted_are_not_shown_either(password):
+    uri = f"postgresql://someone:{password}@db.example.org:5432/runs"
+    for text in (uri, f"could not connect to {uri}: refused", f"authentication of 'someone' with {password} failed"):
+        shown = schema.without_secrets(text, uri)
+        assert "***" in shown
+        assert not any(part in shown for part in ("pa", "ss", "word"))
+    path = "sqlite:////home/some:one@host/mlflow.db"
+    assert schema.without_secrets(path, path) == path
+
+
 def test_tags_and_records_hold_nothing_of_the_environment(tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"):
         monkeypatch.setenv(name, SECRET)
