@@ -31,6 +31,7 @@ QUESTIONS = {
 }
 ROWS_SHOWN = 60
 OUTPUT = Path("reports")
+PAGE_FORMATS = "html", "md"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +66,9 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m analysis", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     report = commands.add_parser("report", help="write reports/NAME/index.html and its tables, also to MLflow")
-    report.add_argument("--format", choices=("html", "md"), default="html", help="of the page (default: %(default)s)")
+    report.add_argument(
+        "--format", choices=PAGE_FORMATS, default=PAGE_FORMATS[0], help="of the page (default: %(default)s)"
+    )
     report.set_defaults(command=report_command)
     questions = {name: commands.add_parser(name, help=help) for name, help in QUESTIONS.items()}
     for name, question in questions.items():
@@ -127,7 +130,7 @@ def _report_command(options: argparse.Namespace, page_format: str) -> str:
         command += ["--storage", str(options.storage)]
     else:
         command += name_store(without_secrets(options.tracking_uri, options.tracking_uri))
-    if page_format != "html":
+    if page_format != PAGE_FORMATS[0]:
         command += ["--format", page_format]
     if options.output != OUTPUT:
         command += ["--output", str(options.output)]
@@ -151,14 +154,11 @@ def section_command(options: argparse.Namespace, console: Console) -> None:
     files = ", ".join(path.name for path in written)
     folder = options.output / options.name
     console.print(f"Wrote {files or 'nothing'} in {folder}", highlight=False, markup=False)
-    for page in sorted(folder.glob("index.*")):
-        again = _report_command(options, page.suffix[1:])
-        console.print(
-            f"{page.name} there is of an earlier report; to write it again: {again}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+    for page_format in PAGE_FORMATS:
+        page = f"index.{page_format}"
+        if (folder / page).exists():
+            again = f"{page} there is of an earlier report; to write it again: {_report_command(options, page_format)}"
+            console.print(again, highlight=False, markup=False, soft_wrap=True)
 
 
 def _section_makers() -> "dict[str, Callable[[Findings], Section]]":

@@ -21,7 +21,6 @@ from analysis.tidy_frames import STATUSES, StudyFrames, write_value
 from analysis.tradeoff_section import make_tradeoff_section
 from study import run_log_schema as schema
 
-FORMATS = ("html", "md")
 SECTIONS = (make_depth_section, make_tradeoff_section, make_rate_section, make_importance_section)
 LIBRARIES = ("numpy", "scipy", "pandas", "optuna", "matplotlib", "mlflow")
 """What the analysis computes with; those of the trials are recorded with each run."""

@@ -82,8 +82,8 @@ struct Bounds {
   int64_t first, end, whole;
 };
 
-// The words of rows of B: as they lie in B, or made panel after panel, so that one stays in the fastest cache whatever
-// the length of B's rows is.
+// The words of rows of B: as they lie in B, or made panel after panel, so that one stays in a near cache whatever the
+// length of B's rows is.
 template <typename P>
 struct Panels {
   int64_t N, words;

@@ -56,7 +56,7 @@ def make_database(tracking_uri: str, make_tables: Callable[[str], None], name_ve
 def _new_database(make_tables: Callable[[str], None], name_version: Callable[[], str]) -> bytes:
     """Return a database's bytes: those that are kept, unless they are damaged."""
     kept = None
-    with contextlib.suppress(OSError, EOFError, zlib.error, RuntimeError, ValueError):
+    with contextlib.suppress(OSError, EOFError, zlib.error, RuntimeError, ValueError, ImportError):
         kept = make_cache_folder("databases") / f"{name_version()}.db.gz"  # a form that has a checksum
         if content := gzip.decompress(kept.read_bytes()):
             return content

@@ -146,26 +146,40 @@ SECRET = "***"
 
 def without_secrets(text: str, tracking_uri: str) -> str:
     """Return a text to print with the tracking URI's password and query, if it holds them, replaced by SECRET."""
-    public, secrets = tracking_uri.replace("#", "%23"), [""]  # a # that SQLAlchemy takes for a part of the password
-    if not tracking_uri.startswith("http") and (found := re.match(r"([\w+.-]+://[^:/?@]*):(.*)@", public)):
-        secrets = [found[2]]  # which may hold what ends a host elsewhere
-        public = f"{found[1]}:{SECRET}@{public[found.end() :]}"
+    public, secrets = _hide_secrets(tracking_uri.replace("#", "%23"))  # SQLAlchemy takes it for a part of the password
+    text = text.replace(tracking_uri, public.replace("%23", "#"))
+    for secret in secrets:
+        for written in (secret, secret.replace("%23", "#"), unquote(secret)):
+            if len(written) > 3:
+                text = text.replace(written, SECRET)
+    return text
+
+
+def _hide_secrets(uri: str) -> tuple[str, list[str]]:
+    """Return a URI as it may be shown, and what is not; of one that can be read in several ways its kind alone."""
+    kind, _, rest = uri.partition("://")
+    is_web, unclear = kind in ("http", "https"), f"{kind}://{SECRET}"
+    # As SQLAlchemy reads it, for which a password may hold what ends a host elsewhere.
+    if not is_web and (found := re.match("([^:/]*):([^@]*)@(.*)", rest, re.DOTALL)):
+        user, password, place = found.groups()
+        place, has_query, _ = place.partition("?")
+        if "?" in password or "@" in place:
+            return unclear, [password, rest[found.start(2) : rest.rindex("@")]]
+        return f"{kind}://{user}:{SECRET}@{place}" + f"?{SECRET}" * bool(has_query), [password]
     try:
-        parts = urlsplit(public)
+        parts = urlsplit(uri)
     except ValueError:
-        parts = urlsplit("")
+        return unclear if "@" in uri else uri, []
+    if is_web and "@" in parts.path:
+        return unclear, []
+    public = uri
     if "@" in parts.netloc:
         user, _, host = parts.netloc.rpartition("@")
         hidden = f"{user.partition(':')[0]}:{SECRET}" if ":" in user else SECRET
         public = public.replace(parts.netloc, f"{hidden}@{host}")
     if parts.query:
         public = public.replace(f"?{parts.query}", f"?{SECRET}")
-    text = text.replace(tracking_uri, public.replace("%23", "#"))
-    for secret in (*secrets, parts.password or ""):
-        for written in (secret, secret.replace("%23", "#"), unquote(secret)):
-            if len(written) > 3:
-                text = text.replace(written, SECRET)
-    return text
+    return public, [parts.password or ""]
 
 
 def name_store(store: str, storage: Path = DEFAULT_STORAGE) -> list[str]:

@@ -9,7 +9,7 @@ import time
 import mlflow
 import pytest
 
-from study import new_database
+from study import new_database, run_log
 from study.new_database import is_new_database, make_database
 from study.tracking import check_tracking
 
@@ -229,3 +229,12 @@ def test_a_process_killed_while_it_makes_tables_leaves_none(path, tmp_path):
     assert not path.exists()
     check_tracking(uri)
     assert [experiment.name for experiment in mlflow.MlflowClient(uri).search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize("part", ["version", "inspect.getsource"])
+def test_tables_of_other_makers_have_another_name(monkeypatch, part):
+    name = run_log.tables_version()
+    assert name == run_log.tables_version()
+    assert name.startswith(mlflow.__version__)
+    monkeypatch.setattr(f"study.run_log.{part}", lambda _: "another")
+    assert run_log.tables_version() != name

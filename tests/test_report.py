@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import re
+import shlex
 import shutil
 
 import pandas as pd
@@ -203,7 +204,7 @@ SHOWN = "http://someone:***@host:5000"
         ("", ["--output", "pages"], " --output pages"),
         ("", ["--tracking-uri", SERVER], f" --tracking-uri '{SHOWN}'"),
         (SERVER, [], ""),  # the variable holds what is hidden
-        (SERVER, ["--tracking-uri", HOME], f" --tracking-uri {HOME}"),
+        (SERVER, ["--tracking-uri", HOME], f" --tracking-uri {shlex.quote(HOME)}"),
         (SERVER, ["--storage", "others"], " --storage others"),
     ],
 )
@@ -214,6 +215,16 @@ def test_the_command_that_writes_a_page_again_is_complete(monkeypatch, variable,
     assert main(["report", "demo", *options]) == 0
     assert analysis_command._report_command(written[0], "html") == f"python -m analysis report demo{added}"
     assert " --format md" in analysis_command._report_command(written[0], "md")
+
+
+def test_a_question_tells_which_pages_are_of_an_earlier_report(uri, tmp_path, capsys):
+    (tmp_path / "one-trial").mkdir()
+    (tmp_path / "one-trial" / "index.md").touch()
+    main(["depth", "one-trial", "--tracking-uri", uri, "--output", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "index.md there is of an earlier report" in told
+    assert " --format md" in told
+    assert "index.html" not in told
 
 
 def test_nothing_is_said_twice(report_of):

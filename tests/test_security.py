@@ -181,8 +181,29 @@ def test_passwords_that_are_not_quoted_are_not_shown_either(password):
         shown = schema.without_secrets(text, uri)
         assert "***" in shown
         assert not any(part in shown for part in ("pa", "ss", "word"))
-    path = "sqlite:////home/some:one@host/mlflow.db"
-    assert schema.without_secrets(path, path) == path
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:correct-horse@host:5/db?name=x@y&sslpassword=staple", "postgresql://me:***@host:5/db?***"),
+        ("mysql+pymysql://me:correct-horse@h/db?ssl_ca=/a@b/ca.pem", "mysql+pymysql://me:***@h/db?***"),
+        ("postgresql://me@corp:correct-horse@host/db", "postgresql://me@corp:***@host/db"),
+        ("postgresql://me@corp:s3/correct-horse@host/db", "postgresql://me@corp:***@host/db"),
+        ("postgresql://host:5432/db?user=me@example.org&password=staple", "postgresql://***"),
+        ("postgresql://me:correct-horse@[::1]:5432/db", "postgresql://me:***@[::1]:5432/db"),
+        ("http://me:correct/horse@host:5000", "http://***"),
+        ("https://correct/horse@host", "https://***"),
+        ("http://me:correct[horse@host:5000", "http://***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dcorrect-horse", "mssql+pyodbc:///?***"),
+        ("sqlite:////home/some:one@host/mlflow.db", "sqlite:////home/some:one@host/mlflow.db"),
+        ("databricks://profile", "databricks://profile"),
+    ],
+)
+def test_what_is_shown_of_a_store(uri, shown):
+    assert schema.without_secrets(uri, uri) == shown
+    for password in re.findall(r":((?:s3/)?correct-horse)@", uri):
+        assert password not in schema.without_secrets(f"{password} is wrong", uri)
 
 
 def test_tags_and_records_hold_nothing_of_the_environment(tmp_path, monkeypatch):
