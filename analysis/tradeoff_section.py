@@ -80,8 +80,8 @@ def _draw_best(findings: Findings) -> Drawing:
     bars = "; bars are 95% intervals of where the minimum lies" if has_intervals(table) else ""
     caption = (
         f"Dilution with the smallest final training error at each depth, of the levels tried{bars}. Points that climb "
-        "with depth: deeper networks need more dilution. Points at the greatest level that was tried at their depth say "
-        "only that more was not tried."
+        "with depth: deeper networks need more dilution. Points at the greatest level that was tried at their depth "
+        "say only that more was not tried."
     )
     return Drawing("best_dilution", caption, render(plot_best_dilutions, table))
 
