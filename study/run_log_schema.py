@@ -146,7 +146,7 @@ SECRET = "***"
 
 def without_secrets(text: str, tracking_uri: str) -> str:
     """Return a text to print with the tracking URI's password and query, if it holds them, replaced by SECRET."""
-    public, secrets = _hide_secrets(tracking_uri.replace("#", "%23"))  # SQLAlchemy takes it for a part of the password
+    public, secrets = _hide_secrets(tracking_uri.replace("#", "%23"))  # to SQLAlchemy a # may be part of a password
     text = text.replace(tracking_uri, public.replace("%23", "#"))
     for secret in secrets:
         for written in (secret, secret.replace("%23", "#"), unquote(secret)):
