@@ -11,13 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from study.one_line_errors import BAD_USAGE, INTERRUPTED, OneLineParser, print_error
-from study.run_log_schema import (
-    check_study_name,
-    default_tracking_uri,
-    home_tracking_uri,
-    name_store,
-    without_secrets,
-)
+from study.run_log_schema import check_study_name
+from study.tracking_uri import default_tracking_uri, home_tracking_uri, name_store, without_secrets
 
 if TYPE_CHECKING:
     from analysis.findings import Findings

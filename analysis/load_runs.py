@@ -34,6 +34,7 @@ from mlflow.exceptions import MlflowException
 from analysis.tables_cache import RunKey, cache_path, read_cache, write_cache
 from analysis.tidy_frames import EPOCH_COLUMNS, StudyFrames, make_frames
 from study import run_log_schema as schema
+from study.tracking_uri import default_tracking_uri, sqlite_path, without_secrets
 
 DOWNLOAD_THREADS = 8
 REPORT_TAG = "report_of"
@@ -84,8 +85,8 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
     """Open a store. Raises ValueError when there is none, or it cannot be read."""
-    uri = tracking_uri or schema.default_tracking_uri()
-    if uri.startswith("sqlite:///") and not schema.sqlite_path(uri).is_file():
+    uri = tracking_uri or default_tracking_uri()
+    if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
         raise ValueError(
             f"tracking-uri: {uri} does not exist; run a study first, send one's records to it "
             "(python -m study sync NAME), or give --storage or --tracking-uri"
@@ -100,7 +101,7 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
     except Exception as error:  # every kind of store raises its own
         reason = re.split(r"[\n(;]", str(error).strip(), maxsplit=1)[0].strip()
         text = f"tracking-uri: {uri} cannot be read ({reason}); check --tracking-uri"
-        raise ValueError(schema.without_secrets(text, uri)) from None
+        raise ValueError(without_secrets(text, uri)) from None
     return client
 
 
@@ -113,7 +114,7 @@ def _check_that_somebody_listens(uri: str) -> None:
             raise ValueError("it names no host and port")
         socket.create_connection((parts.hostname, port), timeout=5).close()
     except (OSError, ValueError) as error:
-        shown = schema.without_secrets(uri, uri)
+        shown = without_secrets(uri, uri)
         raise ValueError(f"tracking-uri: {shown} cannot be read ({error}); check --tracking-uri") from None
 
 

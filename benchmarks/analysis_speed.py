@@ -20,7 +20,7 @@ from analysis.tables_cache import FOLDER_VARIABLE
 from benchmarks.machine import describe_machine
 from benchmarks.simulated_study import write_store
 from search_spaces.axes import grid
-from study import run_log_schema as schema
+from study.tracking_uri import home_tracking_uri, sqlite_path
 from study.trial_config import TrialConfig
 
 NAME = "bench"
@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--storage", type=Path, default=Path("studies") / "simulated", help="(default: %(default)s)")
     options = parser.parse_args()
-    tracking_uri = schema.home_tracking_uri(options.storage)
-    if not schema.sqlite_path(tracking_uri).exists():
+    tracking_uri = home_tracking_uri(options.storage)
+    if not sqlite_path(tracking_uri).exists():
         print(f"Writing a simulated store of {options.trials} trials into {options.storage}", flush=True)
         write_store(options.storage, NAME, make_trials(options.trials))
     with tempfile.TemporaryDirectory() as folder:

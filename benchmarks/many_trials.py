@@ -24,6 +24,7 @@ from benchmarks import simulated_packs
 from benchmarks.machine import describe_machine
 from search_spaces.axes import grid
 from study import driver, sweep, sync_command, training_session
+from study.tracking_uri import home_tracking_uri
 
 RESULTS = Path(__file__).parent / "results"
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "many_trials.png"
@@ -109,10 +110,9 @@ def sync(trial_count: int, storage: Path, console: Console) -> dict[str, Any]:
 def report(storage: Path, folder: Path) -> dict[str, float]:
     """Write the report; return its seconds and the memory of this process behind it."""
     from analysis.__main__ import main as analysis
-    from study import run_log_schema as schema
 
     started = time.monotonic()
-    uri = schema.home_tracking_uri(storage)
+    uri = home_tracking_uri(storage)
     status = analysis(["report", "many", "--tracking-uri", uri, "--output", str(folder)])
     assert status == 0, f"the report ended with status {status}"
     memory = psutil.Process().memory_info().rss / 2**20

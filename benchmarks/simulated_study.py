@@ -17,6 +17,7 @@ from scipy.stats import norm
 from study import run_log_schema as schema
 from study.run_sender import RunSender
 from study.tracking import Connection
+from study.tracking_uri import home_tracking_uri
 from study.train_loop import MemberEpoch
 from study.trial_config import TrialConfig
 from study.trial_record import StudyFolder, TrialRecord, end_as_failed
@@ -122,7 +123,7 @@ def write_store(
     """
     folder = StudyFolder(storage, name)
     folder.create()
-    tracking_uri = schema.home_tracking_uri(storage)
+    tracking_uri = home_tracking_uri(storage)
     tags = {
         schema.TAG_DATA: data,
         schema.TAG_DATA_CHECKSUM: "simulated",

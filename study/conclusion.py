@@ -11,6 +11,7 @@ from study.next_commands import report_command, sync_command
 from study.one_line_errors import INTERRUPTED, SOME_FAILED
 from study.study_folder import StudyFolder
 from study.summary import print_summary
+from study.tracking_uri import home_tracking_uri, without_secrets
 from study.trial_config import TrialConfig
 from study.trial_record import read_error
 from study.ui_view import view_link
@@ -47,7 +48,7 @@ def conclude(
         console.print(
             f"First failure, {failed.name}: {reason} (whole text: tag {schema.TAG_ERROR} in MLflow)", markup=False
         )
-    shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
+    shown_uri = without_secrets(tracking_uri, tracking_uri)
     console.print(f"Records: {folder.path}    MLflow: {shown_uri}", highlight=False, markup=False, soft_wrap=True)
     if outcome.experiment_id is not None:
         _tell_where_to_browse(outcome.experiment_id, tracking_uri, console)
@@ -72,10 +73,10 @@ def conclude(
 
 
 def _tell_where_to_browse(experiment_id: str, tracking_uri: str, console: Console) -> None:
-    if tracking_uri == schema.home_tracking_uri():
+    if tracking_uri == home_tracking_uri():
         console.print("Browse: make ui, then open", style="bold")
     elif tracking_uri.startswith("sqlite:"):
         server = f"mlflow ui --workers 1 --backend-store-uri {tracking_uri}"
         console.print(f"Browse: {server}, then open", highlight=False, markup=False, soft_wrap=True)
-    link = view_link(experiment_id, schema.without_secrets(tracking_uri, tracking_uri))
+    link = view_link(experiment_id, without_secrets(tracking_uri, tracking_uri))
     console.print(link, highlight=False, markup=False, soft_wrap=True)

@@ -29,6 +29,7 @@ from study.plan import print_plan
 from study.quick_imports import quick_imports
 from study.study_folder import CHECKPOINT_SECONDS, StorageError, StudyFolder, hold_file
 from study.tracking import finished_trials
+from study.tracking_uri import default_tracking_uri, without_secrets
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_status
 
@@ -58,7 +59,7 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
     if options.address is None:
         keep_ray_on_loopback()
     folder = StudyFolder(options.storage.resolve(), options.name)
-    tracking_uri = options.tracking_uri or schema.default_tracking_uri(options.storage)
+    tracking_uri = options.tracking_uri or default_tracking_uri(options.storage)
     is_new = not os.path.isdir(folder.path)  # noqa: PTH112 -- unlike Path's, it says no to a name that is too long
     with contextlib.ExitStack() as stack:
         try:
@@ -163,7 +164,7 @@ def _run_locked(
 ) -> int:
     note_planned(folder, trials)
     tracking.ask(describe_data(dataset), max(trial.epochs for trial in trials))
-    shown_uri = schema.without_secrets(tracking_uri, tracking_uri)
+    shown_uri = without_secrets(tracking_uri, tracking_uri)
     ending = Ending(came_to_end=True)
     finished = finished_trials(tracking.wait_for_finished(), folder, [trial.trial_id for trial in trials])
     remaining = [trial for trial in trials if trial.trial_id not in finished]

@@ -16,11 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from study import run_log_schema as schema
 from study.mlflow_service import MlflowService, Outcome, serve, suggesting_later
 from study.new_database import holds_nothing, is_new_database
 from study.study_folder import StudyFolder
 from study.tracking import check_reachable
+from study.tracking_uri import sqlite_path
 
 LOST = "the process that sends was lost"
 TABLES_SECONDS = 20.0
@@ -42,7 +42,7 @@ class MlflowProcess:
         if not self._is_new:
             with suggesting_later():
                 check_reachable(tracking_uri)
-        self._may_make_tables = tracking_uri.startswith("sqlite:") and holds_nothing(schema.sqlite_path(tracking_uri))
+        self._may_make_tables = tracking_uri.startswith("sqlite:") and holds_nothing(sqlite_path(tracking_uri))
         self._told: set[str] = set()
         self._last_problem: str | None = None
 

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from study import run_log_schema as schema
 from study.study_folder import write_whole
+from study.tracking_uri import sqlite_path
 from study.user_cache import make_cache_folder
 
 
@@ -91,7 +91,7 @@ def _put(content: bytes, path: Path) -> None:
 
 def _file_of(tracking_uri: str) -> Path | None:
     """Return the file of a URI in which nothing has a meaning of its own."""
-    path = schema.sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     if not tracking_uri.startswith("sqlite:///") or "%" in tracking_uri or str(path).startswith(("file:", ":")):
         return None
     return path

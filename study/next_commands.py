@@ -4,6 +4,7 @@ import shlex
 
 from study import run_log_schema as schema
 from study.study_folder import StudyFolder
+from study.tracking_uri import name_store
 
 
 def sync_command(folder: StudyFolder, store: str) -> str:
@@ -11,9 +12,9 @@ def sync_command(folder: StudyFolder, store: str) -> str:
     command = ["python", "-m", "study", "sync", folder.name]
     if folder.storage != schema.DEFAULT_STORAGE.resolve():
         command += ["--storage", str(folder.storage)]
-    return shlex.join(command + schema.name_store(store, folder.storage))
+    return shlex.join(command + name_store(store, folder.storage))
 
 
 def report_command(name: str, store: str) -> str:
     """Return what writes the report of a study that is in a store, given as it may be shown."""
-    return shlex.join(["python", "-m", "analysis", "report", name, *schema.name_store(store)])
+    return shlex.join(["python", "-m", "analysis", "report", name, *name_store(store)])

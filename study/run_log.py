@@ -34,6 +34,7 @@ from pyarrow import parquet
 
 from study import run_log_schema as schema
 from study.probe_schedule import layer_metric_epochs
+from study.tracking_uri import sqlite_path
 from study.trial_record import StudyFolder, check_same_data, read_lines, read_start
 from study.ui_view import VIEW_TAG, make_view_tag
 
@@ -60,7 +61,7 @@ def search_once(tracking_uri: str) -> None:
 def make_tables(tracking_uri: str) -> None:
     """Let MLflow make the tables of a new SQLite database; its default experiment it makes where it opens one."""
     search_once(tracking_uri)
-    with contextlib.closing(sqlite3.connect(schema.sqlite_path(tracking_uri))) as database, database:
+    with contextlib.closing(sqlite3.connect(sqlite_path(tracking_uri))) as database, database:
         database.execute("DELETE FROM experiments")  # which names the folder that MLflow was started in
 
 

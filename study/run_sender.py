@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from study import run_log_schema as schema
+from study.tracking_uri import without_secrets
 from study.trial_config import one_line
 from study.trial_record import read_start
 
@@ -148,9 +148,7 @@ class RunSender:
 
     def _note_problem(self, trial_id: str, error: Exception) -> None:
         self._problems.pop(trial_id, None)  # so that the newest is the last
-        self._problems[trial_id] = (
-            f"{type(error).__name__}: {schema.without_secrets(one_line(error), self._tracking_uri)}"
-        )
+        self._problems[trial_id] = f"{type(error).__name__}: {without_secrets(one_line(error), self._tracking_uri)}"
 
     def _transmit(self, trial_id: str) -> None:
         assert self._log is not None

@@ -18,6 +18,7 @@ from study.ledgers import read_planned, read_sent
 from study.next_commands import sync_command
 from study.progress import format_duration
 from study.study_folder import StudyFolder
+from study.tracking_uri import default_tracking_uri, without_secrets
 from study.trial_config import unknown_name
 from study.trial_record import read_lines
 
@@ -164,8 +165,8 @@ def _print(
     if running:
         tell("The driver sends to MLflow while it runs, and notes at its end what it sent.")
     elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
-        store = schema.default_tracking_uri(folder.storage)
-        tell(f"Nothing was sent to MLflow yet: {sync_command(folder, schema.without_secrets(store, store))}")
+        store = default_tracking_uri(folder.storage)
+        tell(f"Nothing was sent to MLflow yet: {sync_command(folder, without_secrets(store, store))}")
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from study.run_sender import RunSender
 from study.status_command import find_study
 from study.study_folder import hold_file
 from study.tracking import Connection, check_tracking
+from study.tracking_uri import default_tracking_uri, without_secrets
 from study.trial_record import check_same_data, read_start
 
 SOME_UNSENT = 1
@@ -28,7 +29,7 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         ValueError: there is no such study or no record in it, or the store cannot be used for it.
     """
     folder = find_study(storage, name)
-    tracking_uri = tracking_uri or schema.default_tracking_uri(storage)
+    tracking_uri = tracking_uri or default_tracking_uri(storage)
     with hold_file(folder.tracking_lock):
         check_tracking(tracking_uri)
     with hold_study(folder):
@@ -44,7 +45,7 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         connection = Connection(tracking_uri, folder, data_tags, epochs)
         with console.status("Sending …"), RunSender(connection.open, tracking_uri) as sender:
             sender.send(list(readable))
-        shown = schema.without_secrets(tracking_uri, tracking_uri)
+        shown = without_secrets(tracking_uri, tracking_uri)
         note_what_was_sent(folder, shown, sender.sent, console)
     told = f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from study import run_log_schema as schema
 from study.new_database import make_database
 from study.study_folder import StudyFolder, hold_file
+from study.tracking_uri import SECRET, sqlite_path, without_secrets
 from study.trial_config import one_line
 from study.trial_record import read_status
 
@@ -30,19 +31,19 @@ STORES = "http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "dat
 
 def check_reachable(tracking_uri: str) -> None:
     """Raise ValueError when no server answers or a file cannot be written: what can be known without mlflow."""
-    if schema.SECRET in tracking_uri:
-        raise ValueError(f"tracking-uri: {tracking_uri} was printed with {schema.SECRET} for what is secret; give that")
+    if SECRET in tracking_uri:
+        raise ValueError(f"tracking-uri: {tracking_uri} was printed with {SECRET} for what is secret; give that")
     kind, colon, _ = tracking_uri.partition(":")
     kind = kind.partition("+")[0]
     if colon and kind not in STORES and kind not in entry_points(group="mlflow.tracking_store").names:
-        shown = schema.without_secrets(tracking_uri, tracking_uri)
+        shown = without_secrets(tracking_uri, tracking_uri)
         raise ValueError(
             f"tracking-uri: {shown} cannot be used (MLflow has no stores of kind {kind!r}); give another one"
         )
     if tracking_uri.startswith(("http://", "https://")):
-        _check_server(tracking_uri, schema.without_secrets(tracking_uri, tracking_uri))
+        _check_server(tracking_uri, without_secrets(tracking_uri, tracking_uri))
     if tracking_uri.startswith("sqlite:///"):
-        path = schema.sqlite_path(tracking_uri)
+        path = sqlite_path(tracking_uri)
         try:
             places = [path.parent, path] if path.exists() else [path.parent]  # SQLite writes its journal beside
             is_writable = all(os.access(place, os.W_OK) for place in places) and not path.is_dir()
@@ -76,7 +77,7 @@ def check_tracking(tracking_uri: str) -> None:
     thread.start()
     thread.join(None if tracking_uri.startswith("sqlite:") else CHECK_SECONDS)
     if problem:
-        shown, reason = (schema.without_secrets(text, tracking_uri) for text in (tracking_uri, problem[0]))
+        shown, reason = (without_secrets(text, tracking_uri) for text in (tracking_uri, problem[0]))
         raise ValueError(f"tracking-uri: {shown} cannot be used ({reason}); give another one")
 
 

@@ -10,6 +10,7 @@ from analysis import load_runs, load_study
 from benchmarks.simulated_study import UNFINISHED, simulate_trial, write_store
 from search_spaces.axes import grid
 from study import run_log_schema as schema
+from study.tracking_uri import home_tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 
@@ -106,7 +107,7 @@ def copy_with(written, tmp_path, spoil):
     """A copy of the storage whose artifacts are spoilt; its database still points there."""
     storage = tmp_path / "copy"
     shutil.copytree(written[0], storage)
-    uri = schema.home_tracking_uri(storage)
+    uri = home_tracking_uri(storage)
     client = load_runs.make_client(uri)
     for run in load_runs._find_trial_runs(client, load_runs.find_experiment(client, "some")):
         spoil(storage / schema.ARTIFACT_FOLDER / "some" / run.info.run_id / "artifacts")

@@ -17,6 +17,7 @@ from analysis.report import escape_markdown
 from benchmarks.simulated_study import UNFINISHED, write_store
 from search_spaces.axes import grid
 from study import run_log_schema as schema
+from study.tracking_uri import home_tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::ResourceWarning")
 
@@ -191,7 +192,7 @@ def test_the_report_says_what_was_done_with_every_trial(uri, tmp_path):
     assert "scipy " in page
 
 
-HOME, SERVER = schema.home_tracking_uri(), "http://someone:correct-horse@host:5000"
+HOME, SERVER = home_tracking_uri(), "http://someone:correct-horse@host:5000"
 SHOWN = "http://someone:***@host:5000"
 
 

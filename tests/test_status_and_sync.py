@@ -25,6 +25,7 @@ from study.ledgers import (
 )
 from study.next_commands import report_command, sync_command
 from study.status_command import is_running, read_states, show_status
+from study.tracking_uri import home_tracking_uri
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
@@ -178,7 +179,7 @@ def test_sync_sends_everything_once(folder, trials, capsys):
 
 
 def test_what_is_to_be_typed_is_complete(folder, trials, capsys, monkeypatch):
-    home, elsewhere = schema.home_tracking_uri(folder.storage), folder.storage.with_name("not usual")
+    home, elsewhere = home_tracking_uri(folder.storage), folder.storage.with_name("not usual")
     assert sync_command(folder, home) == "python -m study sync some"
     assert report_command("some", home) == "python -m analysis report some"
     store = "http://user:***@host:5000"
