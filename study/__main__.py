@@ -16,6 +16,7 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.interruption import treat_sigterm_as_ctrl_c
+from study.lasting_console import LastingConsole
 from study.one_line_errors import BAD_USAGE, INTERRUPTED, SOME_FAILED, OneLineParser, print_error
 from study.packing import CPU_PACK, make_packs
 from study.plan import adjust_trials, print_plan
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    console = Console()
+    console = LastingConsole()
     treat_sigterm_as_ctrl_c()
     try:
         return options.command(options, console)

@@ -3,6 +3,7 @@
 import csv
 import http.server
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -445,3 +446,27 @@ def test_nobody_needs_to_read_the_output():
     command = f"{sys.executable} -m study plan demo --limit 1 >&-"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("errors", [subprocess.PIPE, subprocess.STDOUT])
+def test_a_command_goes_on_when_its_reader_has_gone(tmp_path, errors):
+    written = tmp_path / "written"
+    code = f"""
+import sys
+from pathlib import Path
+from study import __main__
+def last_step(options, console):
+    for number in range(3):
+        console.print(f"step {{number}}")
+    print("a warning", file=sys.stderr)
+    Path({str(written)!r}).touch()
+    return 0
+__main__.plan_command = last_step
+__main__.end_process(__main__.main(["plan", "demo"]))
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=errors, text=True)
+    os.close(writer)
+    assert written.exists()
+    assert (done.returncode, done.stderr) == (0, "a warning\n" if errors == subprocess.PIPE else None)
