@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -62,6 +63,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m study", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    for declare in (_declare_run, _declare_status, _declare_sync, _declare_plan, _declare_gsc, _declare_atlas):
+        declare(commands)
+    return parser
+
+
+def _declare_run(commands: Any) -> None:
     run = commands.add_parser("run", help="train every trial of a search space that is not finished yet")
     _add_space_arguments(run)
     run.add_argument("--name", help="name of the study (default: that of the space)")
@@ -93,22 +100,30 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
     run.set_defaults(command=run_command)
 
+
+def _declare_status(commands: Any) -> None:
     status = commands.add_parser("status", help="show where a study's trials stand, from its records alone")
     status.add_argument("name", help="name of the study")
     status.add_argument("--storage", type=_path, default=schema.DEFAULT_STORAGE, help="default: %(default)s")
     status.add_argument("--json", action="store_true", help="print everything as JSON")
     status.set_defaults(command=status_command)
 
+
+def _declare_sync(commands: Any) -> None:
     sync = commands.add_parser("sync", help="send to MLflow what it lacks of a study's records")
     sync.add_argument("name", help="name of the study")
     sync.add_argument("--storage", type=_path, default=schema.DEFAULT_STORAGE, help="default: %(default)s")
     sync.add_argument("--tracking-uri", type=_text, help="MLflow store (default: as for run)")
     sync.set_defaults(command=sync_command)
 
+
+def _declare_plan(commands: Any) -> None:
     plan = commands.add_parser("plan", help="print the trials, packs and work of a search space")
     _add_space_arguments(plan)
     plan.set_defaults(command=plan_command)
 
+
+def _declare_gsc(commands: Any) -> None:
     gsc = commands.add_parser("gsc", help="measure GSC of untrained networks on Gaussian input")
     gsc.add_argument("--depth", type=int, help="number of linear layers (default: 50)")
     gsc.add_argument("--width", type=int, help="units per hidden layer (default: 100)")
@@ -130,13 +145,14 @@ def make_parser() -> argparse.ArgumentParser:
     gsc.add_argument("--plot", type=_path, help="draw GSC by layer into this PNG, too", metavar="FILE.png")
     gsc.set_defaults(command=gsc_command)
 
+
+def _declare_atlas(commands: Any) -> None:
     atlas = commands.add_parser("atlas", help="measure explosion rates of the whole family beside theory, into a CSV")
     atlas.add_argument("--output", type=_path, default=Path("gsc_atlas.csv"), help="default: %(default)s")
     atlas.add_argument("--width", type=int, action="append", help="widths, once per value (default: 100 and 1000)")
     atlas.add_argument("--depth", type=int, help="number of linear layers (default: 12)")
     atlas.add_argument("--seeds", type=int, help="networks per cell, at least 2 (default: 6)")
     atlas.set_defaults(command=atlas_command)
-    return parser
 
 
 def _text(value: str) -> str:
