@@ -191,7 +191,7 @@ def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-pack",
         type=int,
-        help="trials trained together (default: chosen from memory and, in long studies, step times)",
+        help="trials trained together (default: chosen from memory and, in long studies, times)",
     )
 
 

@@ -1,4 +1,4 @@
-"""The trials of a study and a device → how many of them to train together, from memory and measured step times.
+"""The trials of a study and a device → how many of them to train together, from memory and measured times.
 
 A pack that is too small leaves a device idle between calls, one that is too large runs out of memory or of caches.
 What is chosen changes no result: members are bitwise independent of their pack.
@@ -19,7 +19,9 @@ from study.work import EVALUATION_BATCH, is_worth_measuring, training_flops, wei
 
 LARGEST_PACK = 256
 ENOUGH = 1.05
-"""The smallest pack is chosen whose step takes at most this many times as long, per member, as the best one's."""
+"""The smallest pack is chosen whose trials take at most this many times as long as those of the best one."""
+PACK_SECONDS = 0.1
+"""What a pack takes of a core, whatever its size, to be handed out, begun and told."""
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for measurements, other processes and what is not counted."""
 MOST_PACKS_PER_GPU = 8
@@ -40,15 +42,13 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
     memory_bytes = _memory_of_worker(device, workers)
     fitting = min(largest_pack(trial, dataset, memory_bytes, device) for trial in trials)
     if is_worth_measuring(trials):
-        from study.step_times import measure_step_seconds
+        from study.trial_times import measure_trial_seconds
 
-        by_work = Counter[tuple]()
-        for trial in trials:
-            by_work[trial.pack_key] += int(training_flops(trial) / 1e6)
-        typical = next(trial for trial in trials if trial.pack_key == by_work.most_common(1)[0][0])
-        seconds = measure_step_seconds(typical, dataset, device, min(fitting, LARGEST_PACK))
+        mean = sum(map(training_flops, trials)) / len(trials)
+        typical = min(trials, key=lambda trial: abs(training_flops(trial) - mean))
+        seconds = measure_trial_seconds(typical, dataset, device, min(fitting, LARGEST_PACK))
         filling = smallest_good_size(seconds)
-        reason = "measured per trial and step: " + ", ".join(f"{size}: {s * 1e3:.3g} ms" for size, s in seconds.items())
+        reason = "measured seconds per trial: " + ", ".join(f"{size}: {value:.3g}" for size, value in seconds.items())
     else:
         filling = min(fitting, GPU_PACK if device == "cuda" else CPU_PACK)
         reason = DEFAULT_REASON if filling < fitting else f"what fits into {memory_bytes / 1e9:.3g} GB"
@@ -80,7 +80,7 @@ def _shared_size(filling: int, trials: Sequence[TrialConfig], workers: int) -> i
 
 
 def smallest_good_size(seconds: dict[int, float]) -> int:
-    """Return the smallest size that is as good as the best; `seconds` per member and step, by size."""
+    """Return the smallest size that is as good as the best; `seconds` per trial, by size."""
     best = min(seconds.values())
     return min(size for size, value in seconds.items() if value <= ENOUGH * best)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study import pack_size, step_times, work
+from study import pack_size, trial_times, work
 from study.pack_size import (
     choose_default_size,
     choose_pack_size,
@@ -19,7 +19,7 @@ from study.pack_size import (
     state_bytes,
 )
 from study.packing import CPU_PACK, make_packs
-from study.step_times import measure_step_seconds
+from study.trial_times import measure_trial_seconds
 
 PLENTY = 1 << 40
 
@@ -82,12 +82,21 @@ def test_no_member_takes_more_than_the_driver_reckons_with(make_trial, small_dat
 def test_long_studies_are_measured(make_trial, small_dataset, monkeypatch):
     trials = [make_trial(seed=seed) for seed in range(64)]
     monkeypatch.setattr(work, "MEASURE_FROM_FLOPS", 0)
-    monkeypatch.setattr(
-        step_times, "measure_step_seconds", lambda *_: {1: 9e-3, 2: 6e-3, 4: 5.1e-3, 8: 5e-3, 16: 5.5e-3}
-    )
+    monkeypatch.setattr(trial_times, "measure_trial_seconds", lambda *_: {1: 9, 2: 6, 4: 5.1, 8: 5, 16: 5.5})
     choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)
     assert (choice.size, choice.packs_per_gpu) == (4, 1)
-    assert choice.reason.startswith("measured per trial and step: 1: 9 ms, 2: 6 ms, 4: 5.1 ms")
+    assert choice.reason == "measured seconds per trial: 1: 9, 2: 6, 4: 5.1, 8: 5, 16: 5.5"
+
+
+def test_the_trial_that_is_measured_is_typical(make_trial, small_dataset, monkeypatch):
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(3) for depth in (3, 20, 60)]
+    measured = []
+    monkeypatch.setattr(work, "MEASURE_FROM_FLOPS", 0)
+    monkeypatch.setattr(
+        trial_times, "measure_trial_seconds", lambda trial, *_: measured.append(trial.depth) or {1: 1.0}
+    )
+    choose_pack_size(trials, small_dataset, "cpu", workers=2)
+    assert measured == [20]
 
 
 def test_packs_that_do_not_fill_a_gpu_share_it(make_trial, small_dataset):
@@ -102,9 +111,20 @@ def test_the_smallest_of_equally_good_sizes():
 
 
 def test_measured_sizes_double_and_are_positive(make_trial, small_dataset):
-    seconds = measure_step_seconds(make_trial(), small_dataset, "cpu", largest=4)
+    seconds = measure_trial_seconds(make_trial(), small_dataset, "cpu", largest=4)
     assert list(seconds) == [1, 2, 4]
     assert all(value > 0 for value in seconds.values())
+
+
+def test_what_a_pack_takes_is_shared_by_its_trials(make_trial, small_dataset, monkeypatch):
+    taken = iter([0.02, 3.0, 0.05, 4.0])  # of a step and of evaluating the sample: alone, then of two
+    monkeypatch.setattr(trial_times, "_quickest", lambda *_, **__: next(taken))
+    trial = make_trial(epochs=3)
+    train, test = trial.train_size or len(small_dataset.train_labels), len(small_dataset.test_labels)
+    steps, evaluated = 3 * (train // trial.batch_size), 4 * (train + (trial.test_size or test)) / train
+    seconds = measure_trial_seconds(trial, small_dataset, "cpu", largest=2)
+    assert seconds[1] == pytest.approx(pack_size.PACK_SECONDS + steps * 0.02 + evaluated * 3)
+    assert seconds[2] == pytest.approx((pack_size.PACK_SECONDS + steps * 0.05 + evaluated * 4) / 2)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
