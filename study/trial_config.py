@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -224,8 +225,10 @@ def unknown_name(kind: str, name: str, known: tuple[str, ...], also: str = "") -
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
-    return str(error).strip().partition("\n")[0].strip() or type(error).__name__
+    """Return the first line of an error's text that is no mere aside in brackets, or its type where there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # SQLAlchemy's asides about what flushed stand above what went wrong.
+    return next((line for line in lines if not re.fullmatch(r"\([^()]*\)", line)), [*lines, type(error).__name__][0])
 
 
 def short_number(value: float) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study.trial_config import FIELD_NAMES, PACK_KEY_FIELDS, TrialConfig, short_number
+from study.trial_config import FIELD_NAMES, PACK_KEY_FIELDS, TrialConfig, one_line, short_number
 
 
 def test_trial_id_is_stable_across_versions_of_this_code():
@@ -129,3 +129,19 @@ def test_trials_that_train_differently_have_names_of_their_own():
 )
 def test_short_numbers(value, text):
     assert short_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("no such host\n[SQL: SELECT 1]", "no such host"),
+        (
+            "\n  (raised by an autoflush; use a block)\n(sqlite3.OperationalError) no table (yet)\n",
+            "(sqlite3.OperationalError) no table (yet)",
+        ),
+        ("(nothing else)", "(nothing else)"),
+        (" \n", "OSError"),
+    ],
+)
+def test_the_line_of_an_error_that_says_what_went_wrong(text, line):
+    assert one_line(OSError(text)) == line
