@@ -1,5 +1,7 @@
 """Findings → the section on trainable depth."""
 
+import math
+
 import pandas as pd
 
 from analysis.depth_figures import plot_error_by_depth, plot_trainable_depths
@@ -18,6 +20,7 @@ from analysis.section import (
     make_table,
     number,
     text,
+    write_number,
 )
 
 
@@ -85,7 +88,7 @@ def _tabulate_depths(findings: Findings) -> Table:
             "failed": lambda row: f"{row.failed:g} of {row.trials:g}",
             "spread σ": fixed("spread", 2),
             "lapse λ": fixed("lapse", 2),
-            "16/ln χ": number("rule_depth"),
+            "16/ln χ": lambda row: "∞" if math.isinf(row.rule_depth) else write_number(row.rule_depth),
             "its interval": interval("rule_depth_low", "rule_depth_high", 0),
             "log10 GSC at D50": fixed("critical_log10_gsc", 2),
             "GSC interval": interval("critical_log10_gsc_low", "critical_log10_gsc_high", 2),

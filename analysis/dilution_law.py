@@ -31,8 +31,9 @@ class DilutionLaw:
     """The law tested per network, in the late half of its deepest networks before training.
 
     `table` has LAW_COLUMNS, a row per network and dilution: `growth` is χ_k = r_k², `predicted_growth` the law's from
-    the χ of the smallest k; `excess` is (χ_k − 1)(k² + 1) less the same at the smallest k: 0 if the law holds.
-    `p_value` is of excess = 0, Holm-corrected within the network. `verdicts` says it per network in a sentence.
+    the χ of the smallest k (of the seeds that have both); `excess` is (χ_k − 1)(k² + 1) less the same at the smallest
+    k: 0 if the law holds. `p_value` is of excess = 0, Holm-corrected within the network. `verdicts` says it per network
+    in a sentence.
     """
 
     table: pd.DataFrame
@@ -73,11 +74,13 @@ def check_law(dilutions: np.ndarray, growth: np.ndarray) -> pd.DataFrame:
     excess = scaled - scaled[:, :1]
     p_values = np.array([math.nan] + [_p_value(column) for column in excess.T[1:]])
     p_values[1:] = _correct_by_holm(p_values[1:])
-    reference = np.nanmean(scaled[:, 0]) if np.isfinite(scaled[:, 0]).any() else math.nan
     rows: list[dict[str, Any]] = []
     for level, dilution in enumerate(dilutions):
         seen = growth[np.isfinite(growth[:, level]), level]
-        paired = excess[np.isfinite(excess[:, level]), level]
+        is_paired = np.isfinite(excess[:, level])
+        paired = excess[is_paired, level]
+        others = scaled[is_paired if is_paired.any() else np.isfinite(scaled[:, 0]), 0]
+        reference = others.mean() if len(others) else math.nan
         mean, low, high = t_interval(seen)
         off = t_interval(paired) if level else (math.nan,) * 3
         rows.append(

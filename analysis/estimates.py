@@ -76,4 +76,6 @@ def parse_list(cell: object) -> list[float]:
 
 
 def _write(number: float | None, digits: int) -> str:
-    return "" if number is None else f"{number:.{digits}g}"
+    if number is None:
+        return ""
+    return f"{number:.0f}" if 10**digits <= abs(number) < 1e6 else f"{number:.{digits}g}"

@@ -62,10 +62,10 @@ def likelihood_drop(trials: int) -> float:
     return float(stats.t.ppf(0.975, max(trials - 3, 1)) ** 2 / 2)
 
 
-def profile_likelihoods(
+def penalised_likelihoods(
     depths: tuple[float, ...], trials: np.ndarray, failures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ln D50 [steps] and the penalised ln likelihood maximised over σ and λ [replicates, steps].
+    """Return ln D50 [steps] and the penalised ln likelihood [replicates, steps, σ, λ] over the grid of curves.
 
     Args:
         depths: ascending.
@@ -75,8 +75,7 @@ def profile_likelihoods(
     ln_d50, ln_failing, ln_succeeding = make_grid(depths)
     size, shape = len(depths), ln_failing.shape[:3]
     likelihoods = failures @ ln_failing.reshape(-1, size).T + (trials - failures) @ ln_succeeding.reshape(-1, size).T
-    penalised = likelihoods.reshape(-1, *shape) + penalty(SPREADS, LAPSES)
-    return ln_d50, penalised.max(axis=(2, 3))
+    return ln_d50, likelihoods.reshape(-1, *shape) + penalty(SPREADS, LAPSES)
 
 
 def fit_curve(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> CurveFit:
@@ -91,13 +90,21 @@ def fit_curve(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> C
         likelihood = failures @ np.log(failing) + (trials - failures) @ np.log1p(-failing)
         return -float(likelihood + penalty(np.array([math.exp(ln_spread)]), np.array([lapse]))[0, 0])
 
-    ln_d50, profile = profile_likelihoods(tuple(depths.tolist()), trials, failures[None])
-    start = [ln_d50[profile[0].argmax()], math.log(TYPICAL_SPREAD), 0.01]
+    ln_d50, likelihoods = penalised_likelihoods(tuple(depths.tolist()), trials, failures[None])
     bounds = [(low, high), (math.log(SPREADS[0]), math.log(SPREADS[-1])), (0.0, LAPSES[-1])]
-    found = optimize.minimize(
-        cost, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500}
-    )
-    return CurveFit(float(found.x[0]), math.exp(found.x[1]), float(found.x[2]))
+    found = []
+    # There may be several maxima: few lapses and a wide spread, or more lapses and a narrow one.
+    for place, lapse in enumerate(LAPSES):
+        of_lapse = likelihoods[0, :, :, place]
+        step, spread = np.unravel_index(of_lapse.argmax(), of_lapse.shape)
+        start = [ln_d50[step], math.log(SPREADS[spread]), lapse]
+        found.append(
+            optimize.minimize(
+                cost, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500}
+            )
+        )
+    best = min(found, key=lambda result: result.fun)
+    return CurveFit(float(best.x[0]), math.exp(best.x[1]), float(best.x[2]))
 
 
 def find_interval(places: np.ndarray, likelihood: np.ndarray, drop: float) -> tuple[float | None, float | None]:

@@ -55,7 +55,7 @@ def _compare_with_theory(rates: pd.DataFrame) -> list[str]:
     text = f"Before training, rates differ from mean-field theory (of infinite width) by at most {farthest:.1%}"
     if known["low"].notna().any():
         below, above = (known["mean_field"] < known["low"]).sum(), (known["mean_field"] > known["high"]).sum()
-        text += f"; of {len(known)} intervals, {below} lie above theory and {above} below"
+        text += f"; of {known['low'].notna().sum()} intervals, {below} lie above theory and {above} below"
     return [f"{text}."]
 
 

@@ -73,7 +73,7 @@ def make_sentences(findings: Findings) -> list[str]:
 
 
 def _describe_epochs(frames: StudyFrames) -> str:
-    epochs = sorted(frames.trials["epochs"].dropna().unique())
+    epochs = sorted(epochs for epochs in frames.trials["epochs"].dropna().unique() if epochs > 0)
     if not epochs or epochs[-1] == 1:
         return " after 1 epoch" if epochs else ""
     return f" after {epochs[0]:g} to {epochs[-1]:g} epochs" if len(epochs) > 1 else f" after {epochs[0]:g} epochs"

@@ -11,7 +11,7 @@ from analysis.best_dilution import BestDilutions
 from analysis.estimates import parse_list
 from analysis.failure_design import DEPTH, GSC, LINEARITY
 from analysis.section import write_number
-from analysis.tradeoff import EVERY_NETWORK, MODELS, SIGNIFICANT, Tradeoff
+from analysis.tradeoff import EVERY_NETWORK, MODELS, SIGNIFICANT, UNTOLD, Tradeoff
 from analysis.trainable_depth import TrainableDepths
 
 ODDS_SHOWN = 1e6
@@ -53,9 +53,10 @@ def _compare_with_theory(plain: pd.DataFrame) -> str:
     # The end of the rule's interval that is nearer to D50; with one seed it has none.
     deeper = (known["rule_depth_low"].fillna(known["rule_depth"]) > known["d50_high"]).sum()
     shallower = (known["rule_depth_high"].fillna(known["rule_depth"]) < known["d50_low"]).sum()
-    least, most = (write_number(depth) for depth in (known["rule_depth"].min(), known["rule_depth"].max()))
+    least, most = (_write_limit(depth) for depth in (known["rule_depth"].min(), known["rule_depth"].max()))
     allowed = f"the depth that theory allows, 16/ln χ, is {least}{f' to {most}' if most != least else ''}"
-    if known[["d50_low", "d50_high"]].isna().all(axis=None):
+    compared = known[["d50_low", "d50_high"]].notna().any(axis=1).sum()
+    if not compared:
         return f"; {allowed} (there is no interval to compare it with)"
     if not deeper and not shallower:
         return f"; {allowed}, which is not contradicted"
@@ -64,8 +65,12 @@ def _compare_with_theory(plain: pd.DataFrame) -> str:
         return f"; {allowed}, {sides[0][0]} than that interval{_name_unexploding(known)}"
     return (
         f"; {allowed}, {' and '.join(f'{side} than the interval in {count}' for side, count in sides)} of "
-        f"{len(known)}{_name_unexploding(known)}"
+        f"{compared}{_name_unexploding(known)}"
     )
+
+
+def _write_limit(depth: float) -> str:
+    return "unlimited" if math.isinf(depth) else write_number(depth)
 
 
 def _name_unexploding(known: pd.DataFrame) -> str:
@@ -89,7 +94,8 @@ def _list_depths(plain: pd.DataFrame, texts: pd.Series) -> str:
         few = "two" if len(place) == 2 else str(len(place))
         parts.append(f"{first} for {_name_all(plain.loc[ranked.index[ranked == first]])}")
         if len(place) > 1 and first != last:
-            parts[0] += f", the shallowest of {few} {_name_kinds(plain)}"
+            of_whom = _name_kinds(plain) if len(place) == len(plain) else "that can be ranked"
+            parts[0] += f", the shallowest of {few} {of_whom}"
             parts.append(f"{last} for {_name_all(plain.loc[ranked.index[ranked == last]])}, the deepest of them")
     rest = texts[texts.index.difference(place.index, sort=False)]
     parts += [f"{text} for {_name_all(plain.loc[group.index])}" for text, group in rest.groupby(rest, sort=False)]
@@ -124,7 +130,7 @@ def say_what_stops(tradeoff: Tradeoff) -> str:
             f"holds for others (95% interval between networks {between}){more}."
         )
     if row["low"] > 0 and math.isnan(row["low_between_networks"]):
-        few = "" if "too few networks" in more else "; too few networks to know whether it holds for others"
+        few = "" if UNTOLD in more else f"; {UNTOLD}"
         return f"Exploding gradients go with failure in these networks: {what}{few}{more}."
     if row["low"] > 0:
         return f"Exploding gradients stop training: {what}{more}."
@@ -170,33 +176,58 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     if table.empty:
         return f"Whether dilution fixes it cannot be told: {_reason(best.note, best.table)}."
     deepest = table[table["depth"] == table["depth"].max()]
-    where = f"at depth {deepest['depth'].iloc[0]:g}"
-    if best.table["depth"].max() > table["depth"].max():
-        where = f"{where} (at depth {best.table['depth'].max():g} no level has a smaller error than others)"
+    where = f"at depth {deepest['depth'].iloc[0]:g}{_explain_depth(best.table, deepest)}"
     if (deepest["best_dilution"] == 0).all():
         return f"No dilution that was tried lowers the training error of any network {where}."
     is_helped = np.array([0.0 not in parse_list(levels) for levels in deepest["not_excluded"]])
-    helped, shown = deepest[is_helped], _is_beyond_chance(deepest.assign(helped=is_helped))
-    among = helped if shown else deepest[deepest["best_dilution"] > 0]
-    row = among.loc[(among["error_without"] - among["error"]).idxmax()]
-    decimals = 2 if f"{row['error']:.2f}" != f"{row['error_without']:.2f}" else 3
-    errors = f"{row['error']:.{decimals}f} instead of {row['error_without']:.{decimals}f} without"
-    most = f", which gains the most of {len(deepest)} {_name_kinds(deepest)}," if len(deepest) > 1 else ""
-    level = f"k = {row['best_dilution']:g}"
-    effect = (
-        f"{where}, {_name(row)}{most} has its smallest training error with {level}{_describe_levels(row)}, {errors}"
-    )
-    if not shown:
+    helped = deepest[is_helped]
+    if not _is_beyond_chance(deepest.assign(helped=is_helped)):
+        row = _with_largest_gain(deepest[deepest["best_dilution"] > 0])
+        most = f", which gains the most of {len(deepest)} {_name_kinds(deepest)}," if len(deepest) > 1 else ""
         doubt = "k = 0 is not excluded as the best"
         if (deepest["seeds"] == 1).all():
             doubt = "k = 0 is not excluded as the best, which takes a second seed"
         if len(helped):
             doubt = f"k = 0 is excluded as the best in no more of them ({len(helped)}) than chance would do"
-        return f"That dilution fixes it is not shown here: {effect}, but {doubt}."
-    count = f" (k = 0 is excluded as the best in {len(helped)} of them)" if len(deepest) > 1 else ""
-    if depths.failure_error is not None and row["error_without"] <= depths.failure_error:
-        return f"Dilution lowers errors, but there is no failing that it could fix: {effect}{count}."
-    return f"Dilution fixes it: {effect}{count}{_describe_gain(row, depths.table)}."
+        return f"That dilution fixes it is not shown here: {_describe_effect(where, row, most)}, but {doubt}."
+    limit = -math.inf if depths.failure_error is None else depths.failure_error
+    failing = helped[helped["error_without"] > limit]
+    fixed = failing if depths.failure_error is None else failing[failing["error"] <= limit]
+    if len(fixed):
+        verdict, among, which = "Dilution fixes it", fixed, "fail without it and not with it"
+    elif len(failing):
+        verdict, among, which = "Dilution lowers errors, but fixes no failing", failing, "fail, with it too"
+    else:
+        fails = (deepest["error_without"] > limit).any()
+        verdict = "is not shown to fix a failing" if fails else "there is no failing that it could fix"
+        verdict, among, which = f"Dilution lowers errors, but {verdict}", helped, "gain beyond chance"
+    row, most, count = _with_largest_gain(among), "", ""
+    if len(deepest) > 1:
+        most = f", which gains the most of {len(among)} that {which}," if len(among) > 1 else ""
+        count = f" (k = 0 is excluded as the best in {len(helped)} of {len(deepest)} {_name_kinds(deepest)})"
+    gain = _describe_gain(row, depths.table) if len(failing) else ""
+    return f"{verdict}: {_describe_effect(where, row, most)}{count}{gain}."
+
+
+def _explain_depth(every: pd.DataFrame, deepest: pd.DataFrame) -> str:
+    """Say why the greatest depth at which something can be compared is not the greatest that was trained."""
+    beyond = every[every["depth"] == every["depth"].max()]
+    if beyond["depth"].iloc[0] == deepest["depth"].iloc[0]:
+        return ""
+    is_tied = beyond["best_dilution"].isna().all()
+    reason = "no level has a smaller error than others" if is_tied else "there is no error with k = 0 to compare with"
+    return f" (at depth {beyond['depth'].iloc[0]:g} {reason})"
+
+
+def _with_largest_gain(rows: pd.DataFrame) -> Any:
+    return rows.loc[(rows["error_without"] - rows["error"]).idxmax()]
+
+
+def _describe_effect(where: str, row: Any, most: str) -> str:
+    decimals = 2 if f"{row['error']:.2f}" != f"{row['error_without']:.2f}" else 3
+    errors = f"{row['error']:.{decimals}f} instead of {row['error_without']:.{decimals}f} without"
+    level = f"k = {row['best_dilution']:g}{_describe_levels(row)}"
+    return f"{where}, {_name(row)}{most} has its smallest training error with {level}, {errors}"
 
 
 def _is_beyond_chance(rows: pd.DataFrame) -> bool:
@@ -231,18 +262,19 @@ def _describe_levels(row: Any) -> str:
 
 def _describe_depth(row: Any) -> str:
     value, low, high = (row[column] for column in ("d50", "d50_low", "d50_high"))
+    at, least, most = (write_number(depth) for depth in (value, low, high))
     if math.isnan(value):
         if not math.isnan(low) and not math.isnan(high):
-            return f"between depth {low:.3g} and {high:.3g} (95% interval)"
-        return f"only beyond depth {low:.3g} (95% bound)" if not math.isnan(low) else f"by depth {high:.3g} (95% bound)"
+            return f"between depth {least} and {most} (95% interval)"
+        return f"only beyond depth {least} (95% bound)" if not math.isnan(low) else f"by depth {most} (95% bound)"
     if math.isnan(low) and math.isnan(high):
         why = str(row["note"]).partition(",")[0]
-        return f"at depth {value:.3g} (no interval{f': {why}' if why else ''})"
+        return f"at depth {at} (no interval{f': {why}' if why else ''})"
     if math.isnan(high):
-        return f"at depth {value:.3g} (95%: at least {low:.3g})"
+        return f"at depth {at} (95%: at least {least})"
     if math.isnan(low):
-        return f"at depth {value:.3g} (95%: at most {high:.3g})"
-    return f"at depth {value:.3g} (95% interval {low:.3g} to {high:.3g})"
+        return f"at depth {at} (95%: at most {most})"
+    return f"at depth {at} (95% interval {least} to {most})"
 
 
 def _name(row: Any) -> str:

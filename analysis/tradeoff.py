@@ -50,6 +50,8 @@ SCORE_COLUMNS = ["model", "held_out", "trials", "log_loss", "brier", "note"]
 EVERY_NETWORK = "all"
 SIGNIFICANT = 0.05
 FEWEST_NETWORKS = 3
+UNTOLD = "these networks do not tell whether it holds for others"
+"""Said where there is no interval between networks: there are too few, or one alone varies in something."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,18 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
         shared_p_value=shared_p_value,
         critical_gsc=find_critical_gsc(trials),
         failure_error=outcomes.failure_error,
-        note=outcomes.note,
+        note=" ".join(note for note in (outcomes.note, _count_left_out(outcomes.table)) if note),
+    )
+
+
+def _count_left_out(outcomes: pd.DataFrame) -> str:
+    """Say how many outcomes have no GSC, and how they ended: what is left out so is no random choice."""
+    missing = outcomes[~np.isfinite(outcomes["log10_gsc"].astype(float))]
+    if missing.empty:
+        return ""
+    return (
+        f"Of {len(outcomes)} trainings {len(missing)} began without a finite GSC and are left out of the trade-off; "
+        f"{int(missing['failed'].sum())} of them failed."
     )
 
 
@@ -233,7 +246,7 @@ def _ask_whether_depth_adds(trials: pd.DataFrame) -> tuple[str, float | None]:
     low, high = (float(bounds[column]) for bounds in _jackknife(X, trials))
     doubt = ""
     if math.isnan(low):
-        doubt = "; too few networks to know whether it holds for others"
+        doubt = f"; {UNTOLD}"
     elif low <= 0 <= high:
         doubt = "; networks differ too much to say that it holds for others"
     return f"GSC does not suffice: at equal GSC deeper networks fail {more} often ({write_p(p_value)}{doubt}).", p_value
@@ -248,9 +261,13 @@ def _ask_whether_shared(trials: pd.DataFrame) -> tuple[str, float | None]:
     kept = independent_columns(whole)
     whole = whole[:, kept]
     added = [place for place, column in enumerate(kept) if column >= len(terms)]
-    if not added:
+    if not added and len(networks) == 1:
         return "Whether the critical GSC is shared cannot be told: there is one network alone.", None
+    if not added:
+        return "Whether the critical GSC is shared cannot be told: no two networks were trained alike.", None
     p_value = likelihood_ratio_p(whole, trials["y"].to_numpy(), added, weigh_trials(trials, whole))
+    # A network that alone was trained in its way differs from others by an intercept in any case.
+    who = f"all {len(networks)} networks" if len(added) == len(networks) - 1 else "networks that were trained alike"
     if p_value >= SIGNIFICANT:
-        return f"One critical GSC for all {len(networks)} networks is not contradicted ({write_p(p_value)}).", p_value
-    return f"The critical GSC is not the same in all {len(networks)} networks ({write_p(p_value)}).", p_value
+        return f"One critical GSC for {who} is not contradicted ({write_p(p_value)}).", p_value
+    return f"The critical GSC is not the same in {who} ({write_p(p_value)}).", p_value

@@ -16,7 +16,7 @@ from scipy import special
 from analysis.best_learning_rates import CELL, Outcomes, choose_outcomes, describe_runs
 from analysis.estimates import Estimate, write_list
 from analysis.explosion_rates import estimate_rate, measure_growth
-from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, profile_likelihoods
+from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, penalised_likelihoods
 from analysis.tidy_frames import UNTRAINED, StudyFrames
 from study.mean_field import predicted_trainable_depth
 
@@ -44,8 +44,8 @@ class TrainableDepths:
     """`table` has DEPTH_COLUMNS, a row per network, optimizer and dilution.
 
     `written` is D50 for people, with its interval or as an open bound ("≥ 84"). `rule_depth` is 16/ln χ of the measured
-    explosion rate before training; `critical_log10_gsc` the GSC that untrained networks of depth D50 have, its bounds
-    those of D50. What is missing is explained in `note`.
+    explosion rate before training, inf where nothing explodes; `critical_log10_gsc` the GSC that untrained networks of
+    depth D50 have, its bounds those of D50. What is missing is explained in `note`.
     """
 
     table: pd.DataFrame
@@ -91,13 +91,15 @@ def fit_counts(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> 
     """
     total, mean = int(trials.sum()), failures.mean(axis=0)
     distinct, weights = np.unique(failures, axis=0, return_counts=True)
-    ln_d50, profiles = profile_likelihoods(tuple(depths.tolist()), trials, distinct)
+    ln_d50, likelihoods = penalised_likelihoods(tuple(depths.tolist()), trials, distinct)
+    profiles = likelihoods.max(axis=(2, 3))
     likelihood = special.logsumexp(profiles, axis=0, b=weights[:, None] / weights.sum())
     low, high = (
         None if bound is None else math.exp(bound)
         for bound in find_interval(ln_d50, likelihood, likelihood_drop(total))
     )
-    counts = f"{mean.sum():.3g} of {total} trainings failed"
+    by_choice = ", on average over choices of the learning rate" if np.ptp(failures.sum(axis=1)) else ""
+    counts = f"{mean.sum():.3g} of {total} trainings failed{by_choice}"
     if mean.sum() < 1e-9:
         # A bound beyond all depths that were tried would rest on the shape of the curve alone.
         low = None if low is None else min(low, float(depths[-1]))
@@ -190,14 +192,17 @@ def estimate_cell_rates(frames: StudyFrames) -> dict[tuple, Estimate]:
     return {key: estimate_rate(values.to_numpy()) for key, values in per_layer}
 
 
-def predict_by_rule(rate: Estimate | None) -> Estimate:
-    """Return 16/ln χ with the interval that the rate's becomes; open above when the rate may be 1."""
-    if rate is None or rate.value is None:
-        return Estimate(note="no explosion rate was measured")
-    value = predicted_trainable_depth(rate.value)
-    low = None if rate.high is None else predicted_trainable_depth(rate.high)
-    high = None if rate.low is None else predicted_trainable_depth(rate.low)
-    return Estimate(value, low, high, "" if math.isfinite(value) else "nothing explodes, so that 16/ln χ has no value")
+def predict_by_rule(rate: Estimate | None) -> dict[str, float]:
+    """Return `rule_depth`, 16/ln χ, with the ends that the rate's interval becomes: inf where nothing explodes."""
+    rates = (None, None, None) if rate is None else (rate.value, rate.high, rate.low)
+    depths = [math.nan if value is None else predicted_trainable_depth(value) for value in rates]
+    return dict(zip(("rule_depth", "rule_depth_low", "rule_depth_high"), depths, strict=True))
+
+
+def _explain_rule(depth: float) -> str:
+    if math.isnan(depth):
+        return "no explosion rate was measured"
+    return "nothing explodes, so that 16/ln χ sets no limit" if math.isinf(depth) else ""
 
 
 def fit_gsc_line(chosen: pd.DataFrame) -> tuple[float, float] | None:
@@ -221,7 +226,7 @@ def _critical_gsc(chosen: pd.DataFrame, d50: Estimate) -> Estimate:
 
 def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcomes: Outcomes) -> dict[str, Any]:
     rule = predict_by_rule(rate)
-    notes = [note for note in (fit.d50.note, rule.note) if note]
+    notes = [note for note in (fit.d50.note, _explain_rule(rule["rule_depth"])) if note]
     if outcomes.note and not fit.d50.is_known:
         notes.append(outcomes.note[0].lower() + outcomes.note[1:].rstrip("."))
     return {
@@ -233,7 +238,7 @@ def _make_row(chosen: pd.DataFrame, fit: DepthFit, rate: Estimate | None, outcom
         "written": fit.d50.write(),
         "spread": math.nan if fit.spread is None else fit.spread,
         "lapse": math.nan if fit.lapse is None else fit.lapse,
-        **rule.as_columns("rule_depth"),
+        **rule,
         **_critical_gsc(chosen, fit.d50).as_columns("critical_log10_gsc"),
         "note": "; ".join(notes),
     }

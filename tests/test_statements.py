@@ -64,7 +64,7 @@ def test_the_shallowest_and_the_deepest_without_skip_paths_are_named():
     )
     assert said == (
         f"Half of the trainings {FAIL[:-1]} after 3 epochs) at depth 20 (95% interval 15 to 27) for a with adam, the "
-        "shallowest of 3 networks and optimizers, at depth 60 (95% interval 50 to 70) for b with adam, the deepest of "
+        "shallowest of 3 that can be ranked, at depth 60 (95% interval 50 to 70) for b with adam, the deepest of "
         "them, only beyond depth 90 (95% bound) for c with adam, and by depth 4 (95% bound) for d with adam."
     )
 
@@ -93,6 +93,12 @@ def test_networks_that_share_a_depth_are_named_together():
         ([(42.0, NAN, NAN)], "16/ln χ, is 42, deeper than that interval."),
         ([(12.0, 11.0, 14.0)], "16/ln χ, is 12, shallower than that interval."),
         ([(NAN, NAN, NAN)], "(95% interval 15 to 27)."),
+        ([(12.0, 11.0, math.inf)], "16/ln χ, is 12, which is not contradicted."),
+        ([(math.inf, math.inf, math.inf)], "16/ln χ, is unlimited, deeper than that interval."),
+        (
+            [(42.0, 26.0, 99.0), (math.inf, 95.0, math.inf)],
+            "16/ln χ, is 42 to unlimited, deeper than the interval in 1 of 2.",
+        ),
         (
             [(42.0, 37.0, 49.0), (12.0, 11.0, 14.0), (900.0, 100.0, NAN)],
             "16/ln χ, is 12 to 900, deeper than the interval in 2 and shallower than the interval in 1 of 3.",
@@ -114,6 +120,12 @@ def test_a_depth_without_an_interval_has_its_reason_and_contradicts_no_theory():
         "at depth 20 (no interval: 2 of 4 trainings failed); the depth that theory allows, 16/ln χ, is 42 (there is no "
         "interval to compare it with)."
     )
+
+
+def test_depths_without_an_interval_do_not_count_among_those_compared():
+    depths = make_depths(("a", 0.0, 20.0, 15.0, 27.0), ("b", 0.0, 20.0, NAN, NAN))
+    depths.table[["rule_depth", "rule_depth_low", "rule_depth_high"]] = [(42.0, 37.0, 49.0)] * 2
+    assert say_how_deep(depths).endswith("16/ln χ, is 42, deeper than the interval in 1 of 1.")
 
 
 def test_a_reason_is_that_of_what_is_missing():
@@ -171,7 +183,7 @@ def test_an_effect_that_does_not_hold_between_networks_is_not_called_general():
 def test_too_few_networks_show_nothing_general():
     said = say_what_stops(make_tradeoff(1.0, 0.5, 2.0, between=(NAN, NAN)))
     assert said.startswith("Exploding gradients go with failure in these networks")
-    assert "too few networks to know whether it holds for others" in said
+    assert "; these networks do not tell whether it holds for others" in said
 
 
 LOSSES = {
@@ -216,8 +228,12 @@ def test_one_network_of_many_that_dilution_seems_to_help_is_what_chance_would_do
     assert said.startswith("That dilution fixes it is not shown here: at depth 50, a with adam, which gains the most")
     assert said.endswith("k = 0 is excluded as the best in no more of them (1) than chance would do.")
     said = say_what_fixes(join_best(make_best("a"), make_best("i"), make_best("j"), *nothing), nowhere)
-    assert said.startswith("Dilution fixes it: at depth 50, a with adam, which gains the most of 10 networks and")
-    assert said.endswith("0.40 instead of 0.90 without (k = 0 is excluded as the best in 3 of them).")
+    assert said.startswith(
+        "Dilution fixes it: at depth 50, a with adam, which gains the most of 3 that fail without it"
+    )
+    assert said.endswith(
+        "0.40 instead of 0.90 without (k = 0 is excluded as the best in 3 of 10 networks and optimizers)."
+    )
 
 
 def test_conditions_of_a_network_are_not_more_networks_that_dilution_helps():
@@ -239,6 +255,33 @@ def test_conditions_of_a_network_are_not_more_networks_that_dilution_helps():
     assert say_what_fixes(join_best(*twice, *third), nowhere).startswith("Dilution lowers errors")
     half = join_best(*twice, third[0], make_best("i epochs=10", kept="0, 4", without=0.5))
     assert say_what_fixes(half, nowhere).startswith("That dilution fixes it is not shown here")
+
+
+def test_dilution_fixes_what_fails_without_it_and_not_with_it():
+    depths = make_depths(("b", 0.0, 20.0, 15.0, 27.0), ("b", 4.0, 50.0, 40.0, 70.0))  # failing begins above 0.6
+    said = say_what_fixes(make_best("a", error=0.84), depths)
+    assert said.startswith("Dilution lowers errors, but fixes no failing: at depth 50, a with adam has its smallest")
+    without_failing = make_best("a", error=0.2, without=0.55)
+    said = say_what_fixes(join_best(without_failing, make_best("b", error=0.57, without=0.85)), depths)
+    assert said.startswith("Dilution fixes it: at depth 50, b with adam has its smallest training error with k = 4")
+    assert said.endswith(
+        "0.57 instead of 0.85 without (k = 0 is excluded as the best in 2 of 2 networks and optimizers); half of its "
+        "trainings fail at depth 50 (95% interval 40 to 70) with it, at depth 20 (95% interval 15 to 27) without."
+    )
+    said = say_what_fixes(join_best(without_failing, make_best("b", error=0.7, without=0.85)), depths)
+    assert said.startswith("Dilution lowers errors, but fixes no failing: at depth 50, b with adam")
+    unsure = make_best("c", without=0.9, kept="0, 4")
+    said = say_what_fixes(join_best(without_failing, make_best("b", error=0.2, without=0.5), unsure), depths)
+    assert said.startswith(
+        "Dilution lowers errors, but is not shown to fix a failing: at depth 50, a with adam, which "
+    )
+    assert "gains the most of 2 that gain beyond chance" in said
+
+
+def test_a_depth_without_a_training_without_dilution_says_so():
+    nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
+    said = say_what_fixes(join_best(make_best(), make_best(depth=100, error=0.4, without=NAN)), nowhere)
+    assert "at depth 50 (at depth 100 there is no error with k = 0 to compare with), a with adam" in said
 
 
 def test_small_gains_and_depths_at_which_nothing_helps_are_told():

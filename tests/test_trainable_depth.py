@@ -7,6 +7,8 @@ import pytest
 from scipy import special
 
 from analysis.depth_section import make_depth_section
+from analysis.estimates import Estimate
+from analysis.failure_curve import fit_curve
 from analysis.findings import Findings
 from analysis.trainable_depth import (
     estimate_trainable_depths,
@@ -132,9 +134,30 @@ def test_depths_beside_the_rule_and_the_critical_gsc():
     assert table.loc["batch-relu", "rule_depth"] == pytest.approx(16 / np.log(1.44))
     for _, row in table.iterrows():
         assert row["critical_log10_gsc_low"] < 3.0 < row["critical_log10_gsc_high"]
-    shown = predict_by_rule(None)
-    assert shown.value is None
-    assert "no explosion rate" in shown.note
+
+
+def test_the_rule_sets_no_limit_where_nothing_explodes():
+    assert np.isnan(list(predict_by_rule(None).values())).all()
+    assert predict_by_rule(Estimate(1.1))["rule_depth"] == pytest.approx(83.94, abs=0.01)
+    assert np.isnan(predict_by_rule(Estimate(1.1))["rule_depth_high"])
+    assert list(predict_by_rule(Estimate(1.1, 0.9, 1.2)).values()) == pytest.approx([83.94, 43.88, np.inf], abs=0.01)
+    assert list(predict_by_rule(Estimate(0.9, 0.8, 0.95)).values()) == [np.inf] * 3
+    table = estimate_trainable_depths(simulate_study(Truth(rates={("layer", "relu"): 0.99}, spread=0.3))).table
+    assert table["rule_depth"].tolist() == [np.inf]
+    assert "sets no limit" in table["note"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("trials", "failures", "d50", "spread"),
+    [([3, 5, 4, 2, 3, 4, 5, 3], [0, 0, 0, 2, 2, 4, 4, 3], 20.0, 0.64), ([1] * 8, [0, 0, 1, 1, 1, 0, 1, 1], 13.4, 0.87)],
+)
+def test_of_several_maxima_the_highest_is_found(trials, failures, d50, spread):
+    # By many starts at random: the other maximum of the first is at 16.5, of the second at 7.8.
+    depths = np.array([4.0, 6, 10, 16, 25, 40, 63, 100])
+    curve = fit_curve(depths, np.array(trials, float), np.array(failures, float))
+    assert np.exp(curve.ln_d50) == pytest.approx(d50, rel=0.01)
+    assert curve.spread == pytest.approx(spread, abs=0.01)
+    assert curve.lapse == pytest.approx(0.0, abs=1e-6)
 
 
 def test_odd_studies_have_no_number_without_a_reason():
