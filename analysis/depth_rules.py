@@ -36,8 +36,10 @@ OWN, ONE_DEPTH, SCALED, YANG, CRITICAL = (
 OUT_OF_REACH = 1e6
 """A depth at which nothing that was tried fails."""
 STEPS = 161
-GSC_STEP, MOST_STEPS = 0.02, 2401
-"""Decades between two critical GSCs that are tried, as long as these are not too many."""
+GSC_STEP, LN_STEP, MOST_STEPS = 0.02, 0.05, 2401
+"""Decades between two critical GSCs that are tried, ln between two κ, as long as these are not too many."""
+EXPLODING = 1e-6
+"""ln χ from which 16/ln χ is a depth that somebody might try."""
 SHARED_PARAMETERS = 2
 ALIKE = 0.01
 """Nats a trial by which two rules may differ and still be said to do about as well."""
@@ -139,10 +141,20 @@ def _grid_of_depths(cells: list[_Cell]) -> np.ndarray:
     return np.linspace(math.log(depths.min() / 4), math.log(depths.max() * 4), STEPS)
 
 
+def _grid_of_factors(cells: list[_Cell]) -> np.ndarray:
+    """Return ln κ, from where κ/ln χ is below all depths to where it is beyond them, of whatever explodes."""
+    reached = [math.log(cell.ln_growth) + np.log(cell.depths) for cell in cells if cell.ln_growth > EXPLODING]
+    known = np.concatenate([*reached, [math.log(TRAINABLE_SQUARED_GROWTH)]])
+    return _spread_evenly(known.min() - math.log(4), known.max() + math.log(4), LN_STEP)
+
+
 def _grid_of_gsc(cells: list[_Cell]) -> np.ndarray:
     reached = np.concatenate([cell.gsc_line[0] + cell.gsc_line[1] * cell.depths for cell in cells])
-    low, high = min(reached.min(), 0.0) - 0.5, reached.max() * 1.5 + 0.5
-    return np.linspace(low, high, int(np.clip((high - low) / GSC_STEP, STEPS, MOST_STEPS)))
+    return _spread_evenly(min(reached.min(), 0.0) - 0.5, reached.max() * 1.5 + 0.5, GSC_STEP)
+
+
+def _spread_evenly(low: float, high: float, step: float) -> np.ndarray:
+    return np.linspace(low, high, int(np.clip((high - low) / step, STEPS, MOST_STEPS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +169,7 @@ class _Rule:
 
 RULES = (
     _Rule(ONE_DEPTH, _grid_of_depths, _place_one_depth, math.exp),
-    _Rule(SCALED, lambda cells: np.linspace(math.log(0.5), math.log(500.0), STEPS), _place_by_growth, math.exp),
+    _Rule(SCALED, _grid_of_factors, _place_by_growth, math.exp),
     _Rule(YANG, lambda cells: np.array([math.log(TRAINABLE_SQUARED_GROWTH)]), _place_by_growth, math.exp),
     _Rule(CRITICAL, _grid_of_gsc, _place_by_gsc, float),
 )
@@ -181,19 +193,20 @@ def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
     }
     total = np.sum(list(parts.values()), axis=0) + penalty(SPREADS, LAPSES)
     profile = total.max(axis=(1, 2))
-    best = constants[profile.argmax()]
-    fitted = len(constants) > 1
+    best, fitted = int(profile.argmax()), len(constants) > 1
     low, high = find_interval(constants, profile, stats.chi2.ppf(0.95, 1) / 2) if fitted else (None, None)
-    open_side = fitted and (low is None or high is None)
+    # At an end the rule puts D* out of all cells' reach, and nothing tells how far.
+    is_told = not fitted or 0 < best < len(constants) - 1
+    open_side = "the interval of the constant is open" if fitted and (low is None or high is None) else ""
     return {
         "rule": rule.name,
-        "constant": rule.write(best),
+        "constant": rule.write(constants[best]) if is_told else math.nan,
         "constant_low": math.nan if low is None else rule.write(low),
         "constant_high": math.nan if high is None else rule.write(high),
         "parameters": SHARED_PARAMETERS + fitted,
         "log_likelihood": float(profile.max()),
         "held_out_log_loss": _score_held_out(parts, total) / sum(cell.trials.sum() for cell in cells),
-        "note": "the interval of the constant is open" if open_side else "",
+        "note": open_side if is_told else "nothing tells the constant",
     }
 
 
@@ -238,15 +251,16 @@ def _judge(training: str, table: pd.DataFrame) -> str:
         SCALED: f" (κ = {best['constant']:.3g})",
         CRITICAL: f" (10^{best['constant']:.2f})",
     }.get(best["rule"], "")
+    constant = "" if math.isnan(best["constant"]) else constant
     alike = [
         row.rule for row in scored.iloc[1:].itertuples() if row.held_out_log_loss < best["held_out_log_loss"] + ALIKE
     ]
     others = f"the next is {second['rule']} with {second['held_out_log_loss']:.3f}"
     if alike:
         others = f"about as well by {' and by '.join(alike)}"
-    preferred = str(scored.loc[scored["aic"].idxmin(), "rule"])
+    preferred = str(table.loc[table["aic"].idxmin(), "rule"])
     if preferred != best["rule"]:
-        others += f"; AIC prefers {preferred}"
+        others += f"; AIC prefers {'a D50 of its own for each' if preferred == OWN else preferred}"
     return (
         f"With {training}, where training fails is told best by {best['rule']}{constant}, with a log loss of "
         f"{best['held_out_log_loss']:.3f} nats a trial on what was left out; {others}. Against a D50 of its own for "

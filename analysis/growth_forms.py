@@ -30,7 +30,8 @@ class FormComparison:
     """Errors (decades of GSC, root mean square) on seeds that a form was not fitted to, and the form to prefer.
 
     `best` is exponential unless another form's gain over it, in decades, has a 95% interval above 0; `gain` is of the
-    better of the other two, with that interval. `exponent` is c of the stretched form fitted to all seeds.
+    better of the other two, with that interval. `exponent` is c of the stretched form fitted to all seeds; None where
+    it lies beyond EXPONENTS or nothing grows.
     """
 
     best: str | None = None
@@ -84,11 +85,14 @@ def compare_forms(log10_gsc: np.ndarray) -> FormComparison:
     errors = {form: np.sqrt(np.mean((fit(others, m) - y)[:, 1:] ** 2, axis=1)) for form, fit in FITS.items()}
     rival = min(("power", "stretched"), key=lambda form: errors[form].mean())
     gain = t_interval(errors["exponential"] - errors[rival])
+    exponent = float(_best_exponents(y.mean(axis=0, keepdims=True), m)[0])
+    is_told = EXPONENTS[0] < exponent < EXPONENTS[-1]
     return FormComparison(
         best=rival if gain[1] > 1e-9 else "exponential",
         errors={form: float(values.mean()) for form, values in errors.items()},
         gain=gain,
-        exponent=float(_best_exponents(y.mean(axis=0, keepdims=True), m)[0]),
+        exponent=exponent if is_told else None,
+        note="" if is_told else f"no exponent between {EXPONENTS[0]:g} and {EXPONENTS[-1]:g} fits best",
     )
 
 

@@ -20,6 +20,10 @@ LEAST_KEPT, LEAST_FILLED = 0.5, 0.25
 ONE_NETWORK = [name for name in schema.PARAM_TYPES if name not in CONDITIONS]
 """What trials of one network and seed have in common, learning rate and optimizer included: they hang together."""
 MOST_REPLICATES_OF_PED_ANOVA = 50
+ABOUT_PED_ANOVA = (
+    "Shares are of main effects alone. They add up to 1 even where nothing matters: a share says something where it is "
+    "larger than 95% of those that errors give when networks exchange them, and else has a note."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,8 +150,12 @@ def _rank_sampled(factors: pd.DataFrame, ended: pd.DataFrame, replicates: int) -
         return _say_nothing(f"Nothing is known of importance: {error}.")
     if table["share"].sum() == 0:
         return _say_nothing("Nothing is known of importance: the best trials are spread like all others.")
-    table = table.assign(order=1, note="").sort_values("share", ascending=False, kind="stable", ignore_index=True)
-    return Importance(table[SHARE_COLUMNS], PED_ANOVA, len(errors), "Shares are of main effects alone.")
+    notes = [
+        f"no more than errors that do not depend on it can give ({row.chance:.2g})" if row.share <= row.chance else ""
+        for row in table.itertuples()
+    ]
+    table = table.assign(order=1, note=notes).sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    return Importance(table[SHARE_COLUMNS], PED_ANOVA, len(errors), ABOUT_PED_ANOVA)
 
 
 def _say_nothing(note: str) -> Importance:

@@ -18,10 +18,12 @@ LOG_RATIO = 30.0
 def rank_parameters(
     parameters: pd.DataFrame, errors: np.ndarray, networks: np.ndarray, replicates: int, seed: int = 0
 ) -> pd.DataFrame:
-    """Return term, share, low and high per column of `parameters` [trials], for errors [trials] to be small.
+    """Return term, share, low, high and chance per column of `parameters` [trials], for errors [trials] to be small.
 
     Shares add up to 1; bounds are 95% percentiles over networks drawn with replacement, each with all its trials:
-    `networks` [trials] counts them from 0. Raises ValueError with fewer than FEWEST_TRIALS networks.
+    `networks` [trials] counts them from 0. Shares are never negative and depend on a parameter's values, too, so that
+    bounds do not tell whether it matters; `chance` is the 95% percentile of its share where networks have each other's
+    errors. Raises ValueError with fewer than FEWEST_TRIALS networks.
     """
     members = [np.flatnonzero(networks == number) for number in range(networks.max() + 1)]
     if len(members) < FEWEST_TRIALS:
@@ -37,7 +39,13 @@ def rank_parameters(
         ]
     )
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return pd.DataFrame({"term": list(parameters), "share": center, "low": low, "high": high})
+    places, shuffled = np.concatenate(members), np.empty((replicates, len(parameters.columns)))
+    for draw in shuffled:
+        exchanged = np.empty(len(errors))
+        exchanged[places] = errors[np.concatenate([members[number] for number in generator.permutation(len(members))])]
+        draw[:] = _evaluate(_make_trials(parameters, exchanged), list(parameters))
+    chance = np.quantile(shuffled, 0.95, axis=0)
+    return pd.DataFrame({"term": list(parameters), "share": center, "low": low, "high": high, "chance": chance})
 
 
 def _make_trials(parameters: pd.DataFrame, errors: np.ndarray) -> list:

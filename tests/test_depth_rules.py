@@ -61,3 +61,19 @@ def test_numbers_of_parameters_and_likelihoods_are_consistent():
     assert table.loc[OWN, "log_likelihood"] >= table["log_likelihood"].max() - 0.1
     assert table.loc[SCALED, "log_likelihood"] >= table.loc[YANG, "log_likelihood"] - 0.1
     assert table["aic"].tolist() == pytest.approx((2 * table["parameters"] - 2 * table["log_likelihood"]).tolist())
+
+
+def test_any_factor_is_found():
+    slow = {("batch", "relu"): 1.004, ("layer", "tanh"): 1.002, ("none", "relu"): 1.001, ("batch", "tanh"): 1.003}
+    _, table = rules_of(rates=slow, layer_noise=0.0, trainable_depth=lambda optimizer, ln_rate: 0.05 / ln_rate)
+    assert table.loc[SCALED, "constant_low"] < 0.1 < table.loc[SCALED, "constant_high"]
+    assert table.loc[SCALED, "p_against_own"] > 0.05
+    assert table.loc[SCALED, "held_out_log_loss"] < table.loc[ONE_DEPTH, "held_out_log_loss"]
+
+
+def test_what_nothing_tells_has_no_constant():
+    shrinking = {("layer", "relu"): 0.98, ("layer", "tanh"): 0.97, ("none", "tanh"): 0.99}
+    result, table = rules_of(rates=shrinking, dilutions=(0.0,), layer_noise=0.0, trainable_depth=30.0)
+    assert table.loc[[SCALED, CRITICAL], "constant"].isna().all()
+    assert set(table.loc[[SCALED, CRITICAL], "note"]) == {"nothing tells the constant"}
+    assert "nan" not in result.verdicts["adam"]

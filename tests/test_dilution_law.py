@@ -47,3 +47,12 @@ def test_one_level_says_why():
     law = check_dilution_law(simulate_study(Truth()))
     assert law.table.empty
     assert "two dilution levels" in law.note
+
+
+def test_the_prediction_is_of_the_seeds_that_the_test_is_of():
+    growth = np.array([[1.50, 1.22], [1.52, 1.231], [1.51, 1.225], [1.10, np.nan], [1.12, np.nan]])
+    table = check_law(np.array([0.0, 1.0]), growth)
+    assert table["predicted_growth"][1] == pytest.approx(1 + 0.51 / 2)
+    assert table["excess"][1] == pytest.approx(2 * (table["growth"][1] - table["predicted_growth"][1]))
+    apart = check_law(np.array([0.0, 1.0]), np.array([[1.5, np.nan], [np.nan, 1.2]]))
+    assert apart["predicted_growth"][1] == pytest.approx(1.25)

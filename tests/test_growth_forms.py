@@ -26,6 +26,13 @@ def test_an_exact_exponential_has_no_error():
     assert result.errors["exponential"] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("growth", [0 * LAYERS, np.where(LAYERS > 0, 1.0, 0.0), LAYERS**4.0])
+def test_an_exponent_beyond_those_tried_is_none(growth):
+    result = compare_forms(np.tile(growth, (3, 1))[:, ::-1])
+    assert result.exponent is None
+    assert result.note == "no exponent between 0.2 and 3 fits best"
+
+
 def test_errors_are_of_the_seed_that_was_left_out():
     # The other's slope is 0.2 less for the first seed and 0.2 more for the second.
     profiles = np.outer([0.1, 0.3], np.arange(6.0))[:, ::-1]

@@ -135,6 +135,33 @@ def test_a_sampled_space_has_ped_anova():
     assert result.table["term"].iloc[0] == "learning_rate"
     assert result.table["share"].sum() == pytest.approx(1)
     assert (result.table["low"] <= result.table["high"]).all()
+    assert result.table["note"].iloc[0] == ""
+    assert "exchange them" in result.note
+
+
+def test_ped_anova_finds_little_in_noise():
+    """Of 60 shares in studies of noise 5% are larger than chance; more than 8 would be one case of 300."""
+    generator, larger = np.random.default_rng(1), 0
+    for _ in range(20):
+        parameters = pd.DataFrame(generator.uniform([0, 1, 1], [4, 5, 100], (60, 3)), columns=["k", "x", "y"])
+        table = ped_anova.rank_parameters(parameters, generator.random(60), np.arange(60), 20)
+        larger += (table["share"] > table["chance"]).sum()
+    assert larger <= 8
+
+
+def test_errors_are_exchanged_network_by_network(monkeypatch):
+    """30 networks of two trials with neighbouring errors: in other networks, they are neighbours still."""
+    seen = []
+    monkeypatch.setattr(
+        ped_anova, "_evaluate", lambda trials, names: seen.append([trial.value for trial in trials]) or [1.0]
+    )
+    networks = np.arange(60) % 30
+    errors = networks + np.repeat([0.0, 0.5], 30)
+    ped_anova.rank_parameters(pd.DataFrame({"x": np.arange(60.0)}), errors, networks, 3)
+    for exchanged in seen[-3:]:
+        assert sorted(exchanged) == sorted(errors)
+        assert exchanged != errors.tolist()
+        assert np.subtract(exchanged[30:], exchanged[:30]).tolist() == [0.5] * 30
 
 
 def test_ped_anova_draws_networks_with_all_their_trials(monkeypatch):
@@ -145,8 +172,10 @@ def test_ped_anova_draws_networks_with_all_their_trials(monkeypatch):
     )
     parameters, networks = pd.DataFrame({"x": np.arange(60.0)}), np.arange(60) % 30
     ped_anova.rank_parameters(parameters, networks.astype(float), networks, 5)
-    assert len(counts) == 6
+    own, *others = counts
+    drawn, shuffled = others[:5], others[5:]
     assert all(times % 2 == 0 for count in counts for times in count.values())
-    assert len({frozenset(count.items()) for count in counts}) == 6
+    assert len({frozenset(count.items()) for count in (own, *drawn)}) == 6
+    assert shuffled == [own] * 5
     with pytest.raises(ValueError, match="19 different ones ended"):
         ped_anova.rank_parameters(parameters, networks.astype(float), networks % 19, 5)

@@ -139,3 +139,37 @@ def test_intervals_of_the_rise_cover_where_trials_are_repeated(alike):
         covered.append(Estimate(2.0, *bounds).contains(2.0))
     print(f"rise of ln odds with ln GSC, {alike:.0%} of repeated trainings alike: {np.mean(covered):.1%} of 300")
     assert np.mean(covered) >= 0.92
+
+
+CONFOUNDED = Truth(
+    rates={("batch", "relu"): 1.2, ("layer", "tanh"): 1.1, ("batch", "tanh"): 1.2},
+    optimizers=("adam", "sgd"),
+    seeds=6,
+    layer_noise=0.02,
+    spread=0.2,
+    trainable_depth=lambda optimizer, growth: 45.0 if optimizer == "adam" else 6.0,
+)
+
+
+def keep_trials(study, kept):
+    return dataclasses.replace(study, trials=study.trials[kept])
+
+
+def test_networks_are_compared_where_they_were_trained_alike():
+    study = simulate_study(CONFOUNDED, seed=1)
+    is_batch, by_adam = study.trials["normalization"] == "batch", study.trials["optimizer"] == "adam"
+    result = fit_tradeoff(keep_trials(study, (is_batch & by_adam) | (~is_batch & ~by_adam)))
+    assert "One critical GSC for networks that were trained alike is not contradicted" in result.shared
+    is_relu = study.trials["activation"] == "relu"
+    result = fit_tradeoff(keep_trials(study, (is_batch & is_relu & by_adam) | (~is_batch & ~by_adam)))
+    assert result.shared.endswith("cannot be told: no two networks were trained alike.")
+    assert fit_tradeoff(keep_trials(study, ~is_batch)).shared.endswith("there is one network alone.")
+
+
+def test_trainings_without_a_gsc_are_counted():
+    study = simulate_study(dataclasses.replace(TRUTH, seeds=3))
+    assert "finite GSC" not in fit_tradeoff(study).note
+    gone = (study.trials["final_train_error"] > 0.8) & (study.trials["seed"] > 0)
+    study.trials.loc[gone, "initial_log10_gsc"] = math.nan
+    note = fit_tradeoff(study).note
+    assert f"{gone.sum()} began without a finite GSC and are left out of the trade-off; {gone.sum()} of them" in note
