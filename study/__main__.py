@@ -138,6 +138,7 @@ def _declare_gsc(commands: Any) -> None:
     gsc.add_argument("--input", type=_text, help="with --model: shape of one example, as in 3,32,32")
     gsc.add_argument("--classes", type=int, help="with --model: classes of the random labels (default: 10)")
     gsc.add_argument("--modules", type=_text, help="with --model: names of the modules to read, as in layer1,layer2")
+    gsc.add_argument("--dtype", choices=("float64", "float32"), help="with --model: precision (default: float64)")
     gsc.add_argument("--batch", type=int, help="examples (default: 250; 32 with --model)")
     gsc.add_argument("--seeds", type=int, help="networks to average over (default: 10; 3 with --model)")
     gsc.add_argument("--probe-vectors", type=int, default=10, help="sign vectors per estimate (default: %(default)s)")

@@ -24,7 +24,7 @@ from study.trial_config import TrialConfig, one_line
 
 FIELDS = ("width", "activation", "normalization", "dilution", "initialization", "gain")
 NETWORK_OPTIONS = ("depth", *FIELDS, "inputs", "outputs")
-MODEL_OPTIONS = ("input", "classes", "modules")
+MODEL_OPTIONS = ("input", "classes", "modules", "dtype")
 MODEL_BATCH, MODEL_SEEDS = 32, 3
 BATCH, SEEDS, INPUTS, OUTPUTS, DEPTH = 250, 10, 100, 10, 50
 SHOWN_LAYERS = 13
@@ -63,6 +63,7 @@ def _measure_model(options: argparse.Namespace) -> GscMeasurement:
         seeds=options.seeds or MODEL_SEEDS,
         probe_vectors=options.probe_vectors,
         modules=options.modules.split(",") if options.modules is not None else None,
+        dtype=torch.float32 if options.dtype == "float32" else torch.float64,
     )
 
 

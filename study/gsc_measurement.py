@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,22 @@ def put_together(
     growth: list[float],
     layers: list[dict[str, Any]],
     depth: str,
+    remarks: Sequence[str] = (),
 ) -> GscMeasurement:
-    """Add to what was measured what follows from it: the mean rate, the trainable depth and a reading in words."""
+    """Add to what was measured what follows from it: the mean rate, the trainable depth and a reading in words.
+
+    `remarks` are added to the reading.
+    """
     rate = estimate_rate(rates)
     trainable = None if rate.mean is None else finite_or_none(predicted_trainable_depth(rate.mean))
+    reading = read_aloud(
+        rate.mean,
+        None if rate.low is None or rate.high is None else (rate.low, rate.high),
+        log10_gsc.mean,
+        predicted,
+        depth,
+        "state" if "model" in settings else "layer",
+    )
     return GscMeasurement(
         subject=subject,
         settings=settings,
@@ -90,14 +103,7 @@ def put_together(
         predicted_log10_growth=growth,
         trainable_depth=trainable,
         layers=layers,
-        reading=read_aloud(
-            rate.mean,
-            None if rate.low is None or rate.high is None else (rate.low, rate.high),
-            log10_gsc.mean,
-            predicted,
-            depth,
-            "state" if "model" in settings else "layer",
-        ),
+        reading="; ".join([reading, *remarks]),
     )
 
 

@@ -16,7 +16,7 @@ from study.gsc_measurement import (
     finite_or_none,
     put_together,
 )
-from study.model_gsc import LayerGsc, ModelGsc, measure_gsc
+from study.model_gsc import LayerGsc, ModelGsc, measure_gsc, say_bypassed
 from study.random_streams import make_generator
 from study.signal_domain import DOMAIN_METRICS
 
@@ -31,6 +31,7 @@ def measure_model(
     seeds: int,
     probe_vectors: int,
     modules: Sequence[str] | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> GscMeasurement:
     """Measure the models that a factory makes, one per seed, on standard normal inputs.
 
@@ -52,12 +53,13 @@ def measure_model(
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             model = make_model()
-        to_output.append(measure_gsc(model, x, modules=modules, probe_vectors=probe_vectors, seed=seed))
+        options: dict[str, Any] = {"probe_vectors": probe_vectors, "seed": seed, "dtype": dtype}
+        to_output.append(measure_gsc(model, x, modules=modules, **options))
         if [layer.name for layer in to_output[-1].layers] != [layer.name for layer in to_output[0].layers]:
             raise ValueError(f"model: {name} makes other layers with another seed; measure each with --seeds 1")
         shape = to_output[-1].output_shape
         if len(shape) == 2 and shape[0] == batch and shape[1] >= classes:
-            to_loss.append(measure_gsc(model, x, loss=losses, probe_vectors=probe_vectors, seed=seed, modules=[""]))
+            to_loss.append(measure_gsc(model, x, loss=losses, modules=[""], **options))
     rows = list(zip(*(measured.layers for measured in to_output), strict=True))
     return put_together(
         subject=name,
@@ -69,7 +71,12 @@ def measure_model(
         growth=[],
         layers=[_average(row) for row in rows],
         depth=f"over {sum(layer.on_path for layer in to_output[0].layers)} states",
+        remarks=[*say_bypassed(to_output[0].bypassed), *([] if to_loss else [_explain_no_loss(to_output[0], classes)])],
     )
+
+
+def _explain_no_loss(measured: ModelGsc, classes: int) -> str:
+    return f"no losses: the output {list(measured.output_shape)} is no logits of {classes} classes"
 
 
 def _estimate_from_input(measured: list[ModelGsc]) -> Estimate:

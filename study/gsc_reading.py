@@ -7,6 +7,11 @@ from study.mean_field import predicted_trainable_depth
 EXPLODES = 1.005
 """Rates nearer to 1 than this are called neither exploding nor shrinking: it is 28% over 50 layers."""
 
+NO_RATE = (
+    "no rate: fewer than two states that everything passes have a gradient; put each addition of a residual network "
+    "into a module, or name the states (modules)"
+)
+
 
 def read_aloud(
     rate: float | None,
@@ -26,7 +31,7 @@ def read_aloud(
         depth: what GSC is measured over, as in "at depth 50".
         unit: what the rate is per.
     """
-    parts = [_judge(rate, interval, unit) if rate is not None else _explain_missing_rate(log10_gsc)]
+    parts = [_judge(rate, interval, unit) if rate is not None else _explain_missing_rate(log10_gsc, unit)]
     if log10_gsc is not None:
         parts.append(f"GSC {write_power(log10_gsc)} {depth}")
     if predicted is not None:
@@ -57,10 +62,10 @@ def _verdict(rate: float, interval: tuple[float, float] | None) -> str:
     return "neither explodes nor shrinks" if 1 / EXPLODES <= rate <= EXPLODES else "undecided"
 
 
-def _explain_missing_rate(log10_gsc: float | None) -> str:
+def _explain_missing_rate(log10_gsc: float | None, unit: str) -> str:
     if log10_gsc is None:
         return "no GSC: a state or gradient vanishes or leaves the range of numbers"
-    return "no rate: gradients reach fewer than two inner layers"
+    return NO_RATE if unit == "state" else "no rate: gradients reach fewer than two inner layers"
 
 
 def write_power(log10_value: float) -> str:

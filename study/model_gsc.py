@@ -1,9 +1,9 @@
 """Any `torch.nn.Module` and a batch → GSC from its layers to its output, and how far its domain has collapsed.
 
 The model is copied, so that its mode, buffers and gradients stay as they are, and the copy runs in float64 in
-evaluation mode, but for batch normalization, which takes the moments of this batch. States are the outputs of modules,
-caught by hooks and flattened over the whole batch; inputs and outputs of nonlinearities are caught whether these are
-modules or functions. See `study.gradient_scale` for the definition and its source.
+evaluation mode, but for batch and instance normalization, which take the moments of this batch. States are the outputs
+of modules, caught by hooks and flattened over the whole batch; inputs and outputs of nonlinearities are caught whether
+these are modules or functions. See `study.gradient_scale` for the definition and its source.
 
 The explosion rate is that of the states that all information passes through: in a chain the outputs of its layers, in a
 residual network those of its blocks, and not what is computed inside a branch, whose size says nothing of the stream.
@@ -19,6 +19,7 @@ import torch
 from scipy import stats
 
 from study.gradient_scale import estimate_gradient_scale, log_norm, log_size, sign_vectors
+from study.gsc_reading import NO_RATE
 from study.model_twin import BATCH_NORMALIZATION, copy_for_measurement, default_names, names_of, prepare_batch, unwrap
 from study.random_streams import make_generator
 from study.state_reader import StateReader, choose_path, find_output, reaches
@@ -55,7 +56,8 @@ class ModelGsc:
 
     `explosion_rate` is the mean growth of GSC per state between the first and the last state that is `on_path`; nan
     when there are fewer than two. `low` and `high` are its 95% interval over probe vectors: of the measurement on this
-    model and batch, not over other initializations. `output_shape` is that of the model's output. GSC is unsquared.
+    model and batch, not over other initializations. `output_shape` is that of the model's output. `bypassed` names the
+    states on the path that information passes by, because `modules` asked for them. GSC is unsquared.
     """
 
     target: str
@@ -64,6 +66,7 @@ class ModelGsc:
     explosion_rate: float
     low: float
     high: float
+    bypassed: tuple[str, ...] = ()
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the table as a data frame, one row per state."""
@@ -76,8 +79,10 @@ class ModelGsc:
         rows = [columns, *([_write(value) for value in dataclasses.astuple(layer)] for layer in self.layers)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        rate = f"{self.explosion_rate:.4g} ({self.low:.4g} to {self.high:.4g})"
-        return "\n".join([f"GSC to the {self.target}", *lines, f"explosion rate per layer: {rate}"])
+        rate = f"explosion rate per state: {self.explosion_rate:.4g} ({self.low:.4g} to {self.high:.4g})"
+        if math.isnan(self.explosion_rate):
+            rate = NO_RATE
+        return "\n".join([f"GSC to the {self.target}", *lines, rate, *say_bypassed(self.bypassed)])
 
 
 def measure_gsc(
@@ -149,7 +154,14 @@ def measure_gsc(
         for layer, (state, after) in enumerate(zip(shown, [*shown[1:], len(reader.states)], strict=True))
     ]
     rate = _fit_rate(log_norms[:, path], sizes[0, path], exact)
-    return ModelGsc("output" if loss is None else "losses", output_shape, rows, *rate)
+    bypassed = tuple(reader.names[state] for state in path if not cuts[state]) if len(path) > 1 else ()
+    return ModelGsc("output" if loss is None else "losses", output_shape, rows, *rate, bypassed)
+
+
+def say_bypassed(names: Sequence[str]) -> list[str]:
+    """Return a line of warning about states in the rate that information passes by, if there are any."""
+    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [f"not everything passes {few}: this rate is not that of the whole network"] if names else []
 
 
 def _run(twin: torch.nn.Module, arguments: list[Any], keywords: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -162,7 +174,8 @@ def _run(twin: torch.nn.Module, arguments: list[Any], keywords: dict[str, Any], 
         try:
             return twin(*arguments, **keywords)
         except Exception as error:  # whatever a model raises
-            hint = "; does it cast by itself? then give dtype=torch.float32" if "dtype" in str(error) else ""
+            casts = "dtype" in str(error) and dtype == torch.float64
+            hint = "; does it cast by itself? then give dtype=torch.float32 (--dtype float32)" if casts else ""
             raise ValueError(f"model: does not run on this batch in {dtype} ({one_line(error)}{hint})") from error
 
 

@@ -1,6 +1,7 @@
 """A model, a batch and names → a copy to measure, its arguments, and the modules to read.
 
-The copy is in evaluation mode, but for batch normalization, which takes the moments of the batch.
+The copy is in evaluation mode, but for normalization that may have running statistics: batch normalization takes the
+moments of the batch, instance normalization those of each example.
 """
 
 import copy
@@ -13,6 +14,7 @@ import torch
 from study.trial_config import one_line
 
 BATCH_NORMALIZATION = torch.nn.modules.batchnorm._BatchNorm
+WITH_STATISTICS = BATCH_NORMALIZATION, torch.nn.modules.instancenorm._InstanceNorm
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -41,7 +43,7 @@ def copy_for_measurement(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn
         ) from error
     twin.eval()
     for module in twin.modules():
-        if isinstance(module, BATCH_NORMALIZATION):
+        if isinstance(module, WITH_STATISTICS):
             module.train()
     return twin
 

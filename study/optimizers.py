@@ -141,14 +141,15 @@ class PackedOptimizer:
             return gradients
         first = self.trials[0]
         gradients = [gradient.to(self.stacked[0].dtype) for gradient in gradients]
-        if first.layerwise_step_sizes and self.layer_scales is None:
-            self.layer_scales = layerwise_scales(self.stacked, gradients)
         if first.clipping == "value":
             limits = [_over_members(self.threshold, gradient) for gradient in gradients]
             gradients = [
                 torch.clamp(gradient, -limit, limit) for gradient, limit in zip(gradients, limits, strict=True)
             ]
-        elif first.clipping == "norm":
+        if first.layerwise_step_sizes and self.layer_scales is None:
+            # Of values as they are clipped, for that changes some layers more than others.
+            self.layer_scales = layerwise_scales(self.stacked, gradients)
+        if first.clipping == "norm":
             norm = gradient_norm(gradients).unsqueeze(1)
             shrink = torch.where(norm > self.threshold, self.threshold / norm, 1)
             gradients = [(gradient * _over_members(shrink, gradient)).to(gradient.dtype) for gradient in gradients]

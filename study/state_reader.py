@@ -33,6 +33,8 @@ class StateReader:
         self.blocks = frozenset(blocks)
         self.is_block: list[bool] = []
         self.handed_on: torch.Tensor | None = None
+        self.version_handed_on = 0
+        self.read_as: dict[str, str] = {}
         self.inputs: list[int] = []
         self.names: list[str] = []
         self.states: list[torch.Tensor] = []
@@ -60,9 +62,8 @@ class StateReader:
         by_module: dict[torch.nn.Module, str] = {}
         for name in names:
             by_module.setdefault(twin.get_submodule(name), name)
-        handles = [
-            module.register_forward_hook(self._make_hook(name)) for module, name in by_module.items()
-        ]  # a module that has several names is read under the first
+        self.read_as = {name: by_module[twin.get_submodule(name)] for name in names}  # under the first of several
+        handles = [module.register_forward_hook(self._make_hook(name)) for module, name in by_module.items()]
         try:
             with NonlinearityWatch(self._note_nonlinearity):
                 yield
@@ -73,7 +74,7 @@ class StateReader:
     def _make_hook(self, name: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
             state = find_tensor(output)
-            if name in self.blocks and (state is None or not state.is_floating_point() or state is self.handed_on):
+            if name in self.blocks and (state is None or not state.is_floating_point() or self._is_handed_on(state)):
                 return None  # no state of its own
             self.calls[name] = self.calls.get(name, 0) + 1
             if state is None or not state.is_floating_point():
@@ -87,9 +88,14 @@ class StateReader:
             self._add(name if call == 1 else f"{name}#{call}", state)
             # What follows may work in place; it gets a copy, so that the state keeps its value.
             self.handed_on = state.clone()
+            self.version_handed_on = self.handed_on._version
             return replace_first_tensor(output, self.handed_on)
 
         return hook
+
+    def _is_handed_on(self, state: torch.Tensor) -> bool:
+        """Whether this is what was read last, and nothing was done to it in place since."""
+        return state is self.handed_on and state._version == self.version_handed_on
 
     def _note_nonlinearity(self, n: torch.Tensor, activated: torch.Tensor) -> None:
         layer = len(self.states) - 1
@@ -107,7 +113,7 @@ class StateReader:
         """Raise ValueError when what was asked for could not be read."""
         if self.problems:
             raise ValueError(self.problems[0] + "; leave it out")
-        missing = [name for name in names if name not in self.calls]
+        missing = [name for name in names if self.read_as[name] not in self.calls]
         if all_must_be_called and missing:
             raise ValueError(f"modules: {missing[0]!r} is not called by the model on this batch; leave it out")
         if not self.calls:

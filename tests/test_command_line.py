@@ -406,6 +406,29 @@ def test_outputs_that_are_no_logits_have_no_loss(capsys, tmp_path, monkeypatch, 
     measured = json.loads(capsys.readouterr().out)
     assert measured["log10_gsc_to_loss"] is None
     assert measured["log10_gsc"]["mean"] is not None
+    assert "no losses: the output [32, " in measured["reading"]
+
+
+CASTING_MODEL = """
+import torch
+
+class Casting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(8, 9), torch.nn.Linear(9, 10)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x.float())))
+"""
+
+
+def test_a_model_that_casts_by_itself_is_measured_in_its_precision(capsys, tmp_path, monkeypatch):
+    (tmp_path / "casting.py").write_text(CASTING_MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--model", "casting:Casting", "--input", "8", "--seeds", "1"]
+    assert "then give dtype=torch.float32 (--dtype float32)" in expect_error(capsys, "gsc", *options)
+    assert main(["gsc", *options, "--dtype", "float32"]) == 0
+    assert "log10 GSC, input to losses" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("space", ["demo", "depth", "dilution", "rescue", "tradeoff"])

@@ -89,3 +89,13 @@ def test_members_are_bitwise_what_they_are_alone(multiply, case):
     for member in range(len(x)):
         one = slice(member, member + 1)
         assert torch.equal(multiply(x[one].clone(), w[one].clone())[0], together[member])
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("shape", [(7, 129, 10), (31, 129, 5), (31, 100, 10), (7, 100, 10), (7, 48, 33), (31, 200, 7)])
+def test_members_that_begin_between_cache_lines_are_what_they_are_alone(multiply, shape, transposed):
+    x, w = make_operands(shape, members=3, transposed=transposed)
+    together = multiply(x, w)
+    for member in range(3):
+        one = slice(member, member + 1)
+        assert torch.equal(multiply(x[one].clone(), w[one].clone())[0], together[member])

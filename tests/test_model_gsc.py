@@ -525,7 +525,75 @@ def test_the_table_as_frame_and_text():
     ]  # fmt: skip
     assert len(frame) == 6
     assert str(measured).splitlines()[0] == "GSC to the output"
-    assert "explosion rate per layer: " in str(measured)
+    assert "explosion rate per state: " in str(measured)
+
+
+class AddingBlock(nn.Module):
+    """x + f(x), added in place or not."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.first, self.second, self.in_place = nn.Linear(8, 8), nn.Linear(8, 8), in_place
+
+    def forward(self, x):
+        y = self.second(torch.relu(self.first(x)))
+        if not self.in_place:
+            return y + x
+        y += x
+        return y
+
+
+class ResidualInOneForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.branches = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for branch in self.branches:
+            x = x + branch(torch.relu(x))
+        return self.head(x)
+
+
+def test_the_path_does_not_depend_on_what_works_in_place():
+    measured = []
+    for in_place in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 8), *[AddingBlock(in_place) for _ in range(4)], nn.Linear(8, 3))
+        measured.append(measure_gsc(model, make_inputs(8)))
+    assert measured[0] == measured[1]
+    assert [layer.name for layer in measured[0].layers if layer.on_path] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_rate_that_is_missing_has_its_remedy_and_one_of_branches_a_warning():
+    model = ResidualInOneForward()
+    text = str(measure_gsc(model, make_inputs(8)))
+    assert "no rate: fewer than two states that everything passes" in text
+    assert "put each addition of a residual network into a module" in text
+    named = measure_gsc(model, make_inputs(8), modules=["branches.0", "branches.1"])
+    assert named.bypassed == ("branches.0", "branches.1")
+    assert str(named).endswith("everything passes branches.0, branches.1: this rate is not that of the whole network")
+    assert measure_gsc(make_mlp(), make_inputs(8), modules=["0", "2"]).bypassed == ()
+
+
+def test_instance_normalization_normalizes_whether_it_keeps_statistics_or_not():
+    rates = []
+    for keeps in (False, True):
+        torch.manual_seed(0)
+        parts = [(nn.Conv1d(4, 4, 3, padding=1), nn.InstanceNorm1d(4, track_running_stats=keeps)) for _ in range(4)]
+        model = nn.Sequential(
+            *(module for pair in parts for module in (*pair, nn.ReLU())), nn.Flatten(), nn.Linear(28, 3)
+        )
+        rates.append(measure_gsc(model, 3 + 5 * make_inputs(4, 7)).explosion_rate)
+    assert rates[0] == rates[1]
+
+
+def test_a_module_may_be_asked_for_under_each_of_its_names():
+    model = nn.Sequential(shared := nn.Linear(8, 8), nn.Tanh(), shared, nn.Linear(8, 3))
+    under_first = measure_gsc(model, make_inputs(8), modules=["0"])
+    assert measure_gsc(model, make_inputs(8), modules=["0", "2"]) == under_first
+    assert [layer.name for layer in measure_gsc(model, make_inputs(8), modules=["2"]).layers] == ["input", "2", "2#2"]
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own

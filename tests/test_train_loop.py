@@ -209,9 +209,11 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
             torch.testing.assert_close(network.parameters[5][member], twin.biases[-1].data, rtol=1e-4, atol=1e-7)
 
 
-def test_layerwise_steps_change_every_layer_equally(make_trial, small_dataset):
+@pytest.mark.parametrize("clipping", [{}, {"clipping": "value", "clipping_threshold": 1e-4}])
+def test_layerwise_steps_change_every_layer_equally(make_trial, small_dataset, clipping):
     trials = [
-        make_trial(optimizer="sgd", layerwise_step_sizes=True, learning_rate=rate, depth=6) for rate in (0.01, 0.03)
+        make_trial(optimizer="sgd", layerwise_step_sizes=True, learning_rate=rate, depth=6, **clipping)
+        for rate in (0.01, 0.03)
     ]
     network, step = make_step(trials, small_dataset, total_steps=1)
     before = [parameter.clone() for parameter in network.parameters]
