@@ -81,12 +81,17 @@ def draw_measurement(measured: dict[str, Any], path: Path) -> None:
     layers = pd.DataFrame(measured["layers"]).astype({"log10_gsc": float, "standard_deviation": float})
     figure, axes = make_figure(1, 2, panel_width=4.4, panel_height=3.2, sharey=False)
     gsc, domain = axes[0]
-    spread = layers["standard_deviation"].fillna(0)
-    low, high = 10 ** (layers["log10_gsc"] - spread), 10 ** (layers["log10_gsc"] + spread)
-    gsc.fill_between(layers["layer"], low, high, color="#0072B2", alpha=0.2, linewidth=0)
+    # What lies inside branches is no part of the stream, and no line leads through it.
+    is_inside = ~layers["on_path"] & layers["layer"].between(1, len(layers) - 2) & layers["on_path"].any()
+    stream, inside = layers[~is_inside], layers[is_inside]
+    spread = stream["standard_deviation"].fillna(0)
+    low, high = 10 ** (stream["log10_gsc"] - spread), 10 ** (stream["log10_gsc"] + spread)
+    gsc.fill_between(stream["layer"], low, high, color="#0072B2", alpha=0.2, linewidth=0)
     several = layers["standard_deviation"].notna().any()
     label = "measured, ± s.d. over seeds" if several else "measured"
-    gsc.plot(layers["layer"], 10 ** layers["log10_gsc"], color="#0072B2", label=label)
+    gsc.plot(stream["layer"], 10 ** stream["log10_gsc"], color="#0072B2", label=label)
+    if len(inside):
+        gsc.plot(inside["layer"], 10 ** inside["log10_gsc"], ".", color="#888888", label="inside branches")
     growth = measured["predicted_log10_growth"]
     if growth:
         # Theory says how GSC grows from layer to layer; the last state is where both lines meet.

@@ -58,7 +58,7 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     if not ended:
         running = sum(run.info.status == "RUNNING" for run in runs)
         remedy = "wait for the first one" if running else f"run it (again), or: python -m study sync {name}"
-        raise ValueError(f"study: no trial of {name!r} has ended yet ({running} are running); {remedy}")
+        raise ValueError(f"study: MLflow holds no trial of {name!r} that ended ({running} are running); {remedy}")
     histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
     profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)
     return make_frames(

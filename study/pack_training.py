@@ -246,7 +246,10 @@ class PackTraining:
 
     def _tell(self, members: Sequence[MemberEpoch] = (), notices: Sequence[str] = ()) -> None:
         share = sum(self.epochs_done.values()) / (len(self.pack.trials) * (self.pack.trials[0].epochs + 1))
-        errors = {member.trial_id: member.metrics[schema.TEST_ERROR] for member in members}
+        # Before training a network guesses; a study that trains none has nothing else to tell.
+        first = min(self.pack.trials[0].epochs, 1)
+        told = [member for member in members if member.epoch >= first and not member.diverged]
+        errors = {member.trial_id: member.metrics[schema.TEST_ERROR] for member in told}
         finite = {trial_id: error for trial_id, error in errors.items() if math.isfinite(error)}
         self.report(PackNews(share, finite, tuple(notices)))
 

@@ -1,5 +1,6 @@
 """Records of a study → its final test errors as one table in the terminal."""
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +16,20 @@ from study.trial_record import StudyFolder, read_lines
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+    """Final errors of a trial, infinite where it did not end well, and `text` says how it ended."""
+
+    text: str
+    train_error: float = math.inf
+    test_error: float = math.inf
+
+
 def print_summary(
     trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder, console: Console
 ) -> None:
     """Print the final test errors."""
-    console.print("Final test error, mean over seeds at the best learning rate:")
+    console.print("Final test error, mean over seeds at the learning rate with the lowest training error:")
     print_whole(_make_table(trials, statuses, folder), console)
 
 
@@ -28,17 +38,18 @@ def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None
 
     Networks are named by what differs within the study, besides what has a place of its own in the table.
 
-    A cell shows the mean over seeds at the learning rate with the lowest, of the rates at which the most seeds ended
-    well; a diverged or failed trial is named where none of its cell ended well. `statuses` is by trial_id.
+    A cell shows the mean over seeds at the learning rate with the lowest final training error (so that the test error
+    is not selected upon) of the rates at which the most seeds ended well; a diverged or failed trial is named where
+    none of its cell did. `statuses` is by trial_id.
     """
-    cells: dict[tuple[str, str, float], dict[int, dict[float, list[tuple[float, str]]]]] = defaultdict(
+    cells: dict[tuple[str, str, float], dict[int, dict[float, list[_Ending]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     differing = [name for name in FIELD_NAMES if name not in OWN_PLACES and _differs(trials, name)]
     for trial in trials:
         extra = "".join(f" {name}={getattr(trial, name)}" for name in differing)
         row = f"{trial.normalization}-{trial.activation}{extra}", trial.optimizer, trial.dilution
-        cells[row][trial.depth][trial.learning_rate].append(_final_test_error(statuses[trial.trial_id], folder, trial))
+        cells[row][trial.depth][trial.learning_rate].append(_read_ending(statuses[trial.trial_id], folder, trial))
     depths = sorted({trial.depth for trial in trials})
     table = make_plain_table()
     table.add_column("network")
@@ -52,15 +63,15 @@ def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None
     return table
 
 
-def _write_best(rates: Iterable[Sequence[tuple[float, str]]]) -> str:
-    """Return the text of the learning rate at which the most seeds ended well, of those the one of lowest mean."""
+def _write_best(rates: Iterable[Sequence[_Ending]]) -> str:
+    """Return the text of the learning rate at which the most seeds ended well, of those the one that trained best."""
     best = min(rates, key=_rank)
-    errors = [error for error, _ in best if math.isfinite(error)]
-    return f"{sum(errors) / len(errors):.3f}" if errors else min(best)[1]
+    errors = [ending.test_error for ending in best if math.isfinite(ending.test_error)]
+    return f"{sum(errors) / len(errors):.3f}" if errors else min(ending.text for ending in best)
 
 
-def _rank(seeds: Sequence[tuple[float, str]]) -> tuple[int, float]:
-    errors = [error for error, _ in seeds if math.isfinite(error)]
+def _rank(seeds: Sequence[_Ending]) -> tuple[int, float]:
+    errors = [ending.train_error for ending in seeds if math.isfinite(ending.test_error)]
     return -len(errors), sum(errors) / len(errors) if errors else math.inf
 
 
@@ -70,12 +81,12 @@ def _differs(trials: Sequence[TrialConfig], name: str) -> bool:
     return len(values) > len({trial.optimizer for trial in trials})
 
 
-def _final_test_error(status: str | None, folder: StudyFolder, trial: TrialConfig) -> tuple[float, str]:
-    """Return the error (infinite if the trial did not end well) and its text."""
+def _read_ending(status: str | None, folder: StudyFolder, trial: TrialConfig) -> _Ending:
     lines = [line for line, _ in read_lines(folder.record_path(trial.trial_id))]
-    errors = [line["metrics"].get(schema.TEST_ERROR) for line in lines if line["kind"] == "epoch"]
-    if status == schema.STATUS_OK:
-        if not errors:
-            return math.inf, "in MLflow"
-        return (math.inf, "not finite") if errors[-1] is None else (errors[-1], f"{errors[-1]:.3f}")
-    return math.inf, status or ("unfinished" if lines else "not run")
+    epochs = [line["metrics"] for line in lines if line["kind"] == "epoch"]
+    if status != schema.STATUS_OK:
+        return _Ending(status or ("unfinished" if lines else "not run"))
+    if not epochs:
+        return _Ending("in MLflow")
+    train_error, test_error = (epochs[-1].get(name) for name in (schema.TRAIN_ERROR, schema.TEST_ERROR))
+    return _Ending("not finite") if None in (train_error, test_error) else _Ending("", train_error, test_error)

@@ -7,14 +7,14 @@ from rich.console import Console
 
 from study import run_log_schema as schema
 from study.driver import hold_study, note_what_was_sent
-from study.ledgers import read_sent
+from study.ledgers import known_as_sent, read_sent
 from study.next_commands import sync_command
 from study.run_sender import RunSender
 from study.status_command import find_study
 from study.study_folder import hold_file
 from study.tracking import Connection, check_tracking
 from study.tracking_uri import default_tracking_uri, without_secrets
-from study.trial_record import check_same_data, read_start
+from study.trial_record import check_same_data, read_start, read_status
 
 SOME_UNSENT = 1
 
@@ -51,7 +51,10 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
     console.print(told, highlight=False, markup=False, soft_wrap=True)
     with contextlib.suppress(OSError):  # the ledger is of no other use here, and its loss was told
         for store in sorted(set(read_sent(folder)) - {shown}):
-            elsewhere = f"Some were sent to {store} before; for the rest: {sync_command(folder, store)}"
+            ended = [trial_id for trial_id in readable if read_status(folder.record_path(trial_id)) is not None]
+            before = len(known_as_sent(folder, store, ended))
+            more = f"; for the rest: {sync_command(folder, store)}" if before < len(ended) else ""
+            elsewhere = f"{before} of {len(ended)} ended trials were sent to {store} before{more}"
             console.print(elsewhere, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:
         console.print(f"The rest could not be sent ({sender.problem}).", style="yellow", markup=False)

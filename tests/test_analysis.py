@@ -215,7 +215,7 @@ def test_bad_studies_and_stores(tmp_path, capsys, monkeypatch):
     assert main(["report", "reel", "--tracking-uri", uri]) == 2
     assert "study: 'reel' does not exist; choose one of: real" in capsys.readouterr().err
     assert main(["report", "real", "--storage", str(tmp_path)]) == 2
-    assert "no trial of 'real' has ended yet (0 are running)" in capsys.readouterr().err
+    assert "MLflow holds no trial of 'real' that ended (0 are running)" in capsys.readouterr().err
 
 
 def test_what_differs_is_told_apart_and_named():

@@ -274,3 +274,12 @@ def test_checkpoints_are_written_as_often_as_asked(run, trials, folder):
     start = read_start(folder.record_path(trials[0].trial_id))
     checkpoint = read_checkpoint(folder.checkpoint_path(trials[0].trial_id), trials[0].trial_id, start["origin"])
     assert checkpoint.epoch == 1
+
+
+def test_errors_of_networks_that_only_guess_are_not_told(run, make_trial):
+    wild, tame = make_trial(optimizer="sgd", learning_rate=1e6, epochs=2), make_trial(optimizer="sgd", epochs=2)
+    told = run([wild, tame])
+    assert not told[0].test_errors
+    assert {trial_id for news in told for trial_id in news.test_errors} == {tame.trial_id}
+    (untrained,) = [trial_id for news in run([make_trial(epochs=0)]) for trial_id in news.test_errors]
+    assert untrained == make_trial(epochs=0).trial_id

@@ -64,12 +64,12 @@ WITHOUT_REPORT = {
     "just-begun": (
         make_grid(),
         all_end(make_grid(), UNFINISHED),
-        "no trial of 'just-begun' has ended yet (0 are running); run it (again), or: python -m study sync",
+        "MLflow holds no trial of 'just-begun' that ended (0 are running); run it (again), or: python -m study sync",
     ),
     "empty": (
         [],
         {},
-        "no trial of 'empty' has ended yet (0 are running); run it (again), or: python -m study sync empty",
+        "MLflow holds no trial of 'empty' that ended (0 are running); run it (again), or: python -m study sync empty",
     ),
 }
 

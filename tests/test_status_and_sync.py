@@ -27,7 +27,7 @@ from study.next_commands import report_command, sync_command
 from study.status_command import is_running, read_states, show_status
 from study.tracking_uri import home_tracking_uri
 from study.train_loop import MemberEpoch
-from study.trial_record import StudyFolder, TrialRecord
+from study.trial_record import StudyFolder, TrialRecord, read_start
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own
 DATA = {"data": "synthetic", "data_checksum": "1", "chance_error": "0.9"}
@@ -207,13 +207,16 @@ def test_where_nothing_was_sent_the_usual_store_is_named(folder, trials, capsys,
 
 
 def test_sync_tells_where_a_study_was_sent_before(folder, trials, capsys):
-    note_sent(folder, "http://host:5000", {trials[0].trial_id: "some"})
+    attempts = {trial.trial_id: read_start(folder.record_path(trial.trial_id))["attempt"] for trial in trials[:3]}
+    first, *others = attempts
+    note_sent(folder, "http://host:5000", {first: attempts[first]})
     assert main(["sync", "some", "--tracking-uri", uri()]) == 0
-    told = capsys.readouterr().out.splitlines()[-1]
-    assert told == (
-        "Some were sent to http://host:5000 before; for the rest: "
-        "python -m study sync some --tracking-uri http://host:5000"
-    )
+    told = "1 of 3 ended trials were sent to http://host:5000 before; for the rest: "
+    told += "python -m study sync some --tracking-uri http://host:5000"
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    note_sent(folder, "http://host:5000", {trial_id: attempts[trial_id] for trial_id in others})
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "3 of 3 ended trials were sent to http://host:5000 before"
     assert main(["sync", "some", "--tracking-uri", "http://user:***@host:5000"]) == 2
     assert "was printed with *** for what is secret; give that" in capsys.readouterr().err
 

@@ -87,7 +87,7 @@ def test_the_output_is_ours_alone(finished):
         r"Study tiny: 9 trials, 0 of them finished before\.",
         r"Starting Ray …",
         r"packs \d/\d done · trials \d/9 done · .*",
-        r"Final test error, mean over seeds at the best learning rate:",
+        r"Final test error, mean over seeds at the learning rate with the lowest training error:",
         r"( +depth)+",
         r"network +optimizer +k( +\d+)+",
         r"─+",

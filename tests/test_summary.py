@@ -10,8 +10,8 @@ from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
 
-def summarise(tmp_path, make_trial, outcomes, width=120):
-    """Return the table's text for (fields, final test error or status) of trials."""
+def summarise(tmp_path, make_trial, outcomes, width=120, train_errors={}):  # noqa: B006 -- not written to
+    """Return the table's text for (fields, final test error or status) of trials; training errors are as large."""
     folder = StudyFolder(tmp_path / "studies", "some")
     folder.create()
     trials, statuses = [], {}
@@ -20,7 +20,9 @@ def summarise(tmp_path, make_trial, outcomes, width=120):
         trials.append(trial)
         ok = isinstance(outcome, float)
         record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", {})
-        record.add_epoch(MemberEpoch(trial.trial_id, 0, {schema.TEST_ERROR: outcome if ok else 0.01}, [], False))
+        error = outcome if ok else 0.01
+        metrics = {schema.TRAIN_ERROR: train_errors.get(error, error), schema.TEST_ERROR: error}
+        record.add_epoch(MemberEpoch(trial.trial_id, 0, metrics, [], False))
         record.end(schema.STATUS_OK if ok else outcome)
         statuses[trial.trial_id] = schema.STATUS_OK if ok else outcome
     console = Console(file=io.StringIO(), width=width)
@@ -42,6 +44,13 @@ def test_seeds_are_averaged_and_the_best_rate_is_shown(tmp_path, make_trial):
     )
     assert "0.350" in text
     assert "0.100" not in text
+
+
+def test_the_test_error_is_not_selected_upon(tmp_path, make_trial):
+    outcomes = [({"learning_rate": 0.1}, 0.4), ({"learning_rate": 0.2}, 0.3)]
+    text = summarise(tmp_path, make_trial, outcomes, train_errors={0.4: 0.1, 0.3: 0.2})
+    assert "0.400" in text
+    assert "0.300" not in text
 
 
 def test_a_rate_that_diverges_with_some_seeds_is_not_the_best(tmp_path, make_trial):
