@@ -18,7 +18,7 @@ from study.ledgers import read_planned, read_sent
 from study.next_commands import sync_command
 from study.progress import format_duration
 from study.study_folder import StudyFolder
-from study.tracking_uri import default_tracking_uri, without_secrets
+from study.tracking_uri import default_tracking_uri, sqlite_path, without_secrets
 from study.trial_config import unknown_name
 from study.trial_record import read_lines
 
@@ -159,14 +159,18 @@ def _print(
     for state in [state for state in states if state.status == schema.STATUS_FAILED][:SHOWN]:
         reason = state.error.strip().rpartition("\n")[2]
         tell(f"failed: {state.name}: {reason}")
+    usual = default_tracking_uri(folder.storage)
+    sync_to_usual = sync_command(folder, without_secrets(usual, usual))
     for store, unsent in facts["unsent"].items():
         waiting = f"all but {unsent}" if running else f"{unsent} wait for: {sync_command(folder, store)}"
-        tell(f"Ended trials sent to {store}: {waiting if unsent else 'all of them'}")
+        told = waiting if unsent else "all of them"
+        if not running and store.startswith("sqlite:///") and not sqlite_path(store).exists():
+            told = f"that file is gone; to send all again: {sync_to_usual}"  # removed, or moved with the storage
+        tell(f"Ended trials sent to {store}: {told}")
     if running:
         tell("The driver sends to MLflow while it runs, and notes at its end what it sent.")
     elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
-        store = default_tracking_uri(folder.storage)
-        tell(f"Nothing was sent to MLflow yet: {sync_command(folder, without_secrets(store, store))}")
+        tell(f"Nothing was sent to MLflow yet: {sync_to_usual}")
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

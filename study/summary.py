@@ -29,7 +29,10 @@ def print_summary(
     trials: Sequence[TrialConfig], statuses: Mapping[str, str | None], folder: StudyFolder, console: Console
 ) -> None:
     """Print the final test errors."""
-    console.print("Final test error, mean over seeds at the learning rate with the lowest training error:")
+    if any(trial.epochs for trial in trials):
+        console.print("Final test error, mean over seeds at the learning rate with the lowest training error:")
+    else:
+        console.print("Test error of the untrained networks, mean over seeds:")
     print_whole(_make_table(trials, statuses, folder), console)
 
 

@@ -199,6 +199,17 @@ def test_what_is_to_be_typed_is_complete(folder, trials, capsys, monkeypatch):
         assert command.endswith(f"--tracking-uri {home}")
 
 
+def test_a_database_that_is_gone_is_told(folder, trials, capsys):
+    assert main(["sync", "some"]) == 0
+    assert main(["status", "some"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.endswith("/studies/mlflow.db: all of them")
+    Path("studies/mlflow.db").unlink()
+    assert main(["status", "some"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.endswith("/studies/mlflow.db: that file is gone; to send all again: python -m study sync some")
+
+
 def test_where_nothing_was_sent_the_usual_store_is_named(folder, trials, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
     assert main(["status", "some"]) == 0
