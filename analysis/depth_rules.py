@@ -150,7 +150,7 @@ def _grid_of_factors(cells: list[_Cell]) -> np.ndarray:
 
 def _grid_of_gsc(cells: list[_Cell]) -> np.ndarray:
     reached = np.concatenate([cell.gsc_line[0] + cell.gsc_line[1] * cell.depths for cell in cells])
-    return _spread_evenly(min(reached.min(), 0.0) - 0.5, reached.max() * 1.5 + 0.5, GSC_STEP)
+    return _spread_evenly(min(reached.min(), 0.0) - 0.5, reached.max() + abs(reached.max()) / 2 + 0.5, GSC_STEP)
 
 
 def _spread_evenly(low: float, high: float, step: float) -> np.ndarray:
@@ -206,8 +206,12 @@ def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
         "parameters": SHARED_PARAMETERS + fitted,
         "log_likelihood": float(profile.max()),
         "held_out_log_loss": _score_held_out(parts, total) / sum(cell.trials.sum() for cell in cells),
-        "note": open_side if is_told else "nothing tells the constant",
+        "note": open_side if is_told else _explain_untold(low, high),
     }
+
+
+def _explain_untold(low: float | None, high: float | None) -> str:
+    return "nothing tells the constant" if low is None and high is None else "only a bound of the constant is told"
 
 
 def _group_cells(cells: list[_Cell]) -> list[tuple[Any, list[_Cell]]]:

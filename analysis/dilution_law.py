@@ -128,7 +128,9 @@ def _judge(table: pd.DataFrame) -> str:
         return (
             f"The law is not contradicted at k up to {tested['dilution'].max():g} (least {write_p(worst['p_value'])})."
         )
+    # Of the seeds that were tested, which have both levels.
+    growth = worst["predicted_growth"] + worst["excess"] / (worst["dilution"] ** 2 + 1)
     return (
-        f"The law does not hold at k = {worst['dilution']:g}: χ is {worst['growth']:.4f} and the law says "
+        f"The law does not hold at k = {worst['dilution']:g}: χ is {growth:.4f} and the law says "
         f"{worst['predicted_growth']:.4f} ({write_p(worst['p_value'])})."
     )

@@ -48,7 +48,7 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
         tracking_uri: MLflow store; by default $MLFLOW_TRACKING_URI, or the sqlite database that studies use.
 
     Raises:
-        ValueError: the store cannot be read, or holds no such study, or no run of it has ended yet.
+        ValueError: the store cannot be read, or holds no such study, or no run of it that ended.
     """
     client = make_client(tracking_uri)
     experiment = find_experiment(client, name)

@@ -195,12 +195,14 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     fixed = failing if depths.failure_error is None else failing[failing["error"] <= limit]
     if len(fixed):
         verdict, among, which = "Dilution fixes it", fixed, "fail without it and not with it"
-    elif len(failing):
-        verdict, among, which = "Dilution lowers errors, but fixes no failing", failing, "fail, with it too"
     else:
-        fails = (deepest["error_without"] > limit).any()
-        verdict = "is not shown to fix a failing" if fails else "there is no failing that it could fix"
-        verdict, among, which = f"Dilution lowers errors, but {verdict}", helped, "gain beyond chance"
+        every = best.table[best.table["depth"] == deepest["depth"].iloc[0]]
+        may_fix = ((every["error_without"] > limit) & (every["error"] <= limit)).any()
+        verdict = "is not shown to fix a failing" if may_fix else "fixes no failing"
+        if not (every["error_without"] > limit).any():
+            verdict = "nothing fails without it, on average"
+        among, which = (failing, "fail, with it too") if len(failing) else (helped, "gain beyond chance")
+        verdict = f"Dilution lowers errors, but {verdict}"
     row, most, count = _with_largest_gain(among), "", ""
     if len(deepest) > 1:
         most = f", which gains the most of {len(among)} that {which}," if len(among) > 1 else ""
@@ -214,8 +216,12 @@ def _explain_depth(every: pd.DataFrame, deepest: pd.DataFrame) -> str:
     beyond = every[every["depth"] == every["depth"].max()]
     if beyond["depth"].iloc[0] == deepest["depth"].iloc[0]:
         return ""
-    is_tied = beyond["best_dilution"].isna().all()
-    reason = "no level has a smaller error than others" if is_tied else "there is no error with k = 0 to compare with"
+    is_tied, has_none = beyond["best_dilution"].isna(), beyond["error_without"].isna()
+    reason = "no level has a smaller error than others, or there is none with k = 0"
+    if is_tied.all():
+        reason = "no level has a smaller error than others"
+    elif has_none.all():
+        reason = "there is no error with k = 0 to compare with"
     return f" (at depth {beyond['depth'].iloc[0]:g} {reason})"
 
 

@@ -63,7 +63,8 @@ class Tradeoff:
     `scores` has SCORE_COLUMNS: per model of MODELS and architecture left out (EVERY_NETWORK: the mean over all trials).
     `critical` has CRITICAL_COLUMNS: the GSC at which half fail, per network and optimizer.
     `depth_adds` and `shared` say in a sentence whether GSC suffices and whether the critical GSC is shared; their p
-    values are beside. `critical_gsc` is log10 of the shared one per training. `note` says why there is nothing.
+    values are beside. `critical_gsc` is log10 of the shared one per training. `note` says why there is nothing, or what
+    was left out.
     """
 
     coefficients: pd.DataFrame
@@ -83,8 +84,9 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
     outcomes = choose_outcomes(frames, failure_error)
     trials = add_covariates(outcomes.table)
     problem = outcomes.note if outcomes.table.empty else _explain_unfit(trials)
+    left_out = _count_left_out(outcomes.table)
     if problem:
-        return _say_nothing(problem, outcomes.failure_error)
+        return _say_nothing(" ".join(filter(None, (problem, left_out))), outcomes.failure_error)
     depth_adds, depth_p_value = _ask_whether_depth_adds(trials)
     shared, shared_p_value = _ask_whether_shared(trials)
     return Tradeoff(
@@ -97,12 +99,14 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
         shared_p_value=shared_p_value,
         critical_gsc=find_critical_gsc(trials),
         failure_error=outcomes.failure_error,
-        note=" ".join(note for note in (outcomes.note, _count_left_out(outcomes.table)) if note),
+        note=" ".join(filter(None, (outcomes.note, left_out))),
     )
 
 
 def _count_left_out(outcomes: pd.DataFrame) -> str:
     """Say how many outcomes have no GSC, and how they ended: what is left out so is no random choice."""
+    if outcomes.empty:
+        return ""
     missing = outcomes[~np.isfinite(outcomes["log10_gsc"].astype(float))]
     if missing.empty:
         return ""
@@ -261,13 +265,16 @@ def _ask_whether_shared(trials: pd.DataFrame) -> tuple[str, float | None]:
     kept = independent_columns(whole)
     whole = whole[:, kept]
     added = [place for place, column in enumerate(kept) if column >= len(terms)]
-    if not added and len(networks) == 1:
-        return "Whether the critical GSC is shared cannot be told: there is one network alone.", None
+    # Without GSC: a network that alone was trained in its way differs from others by an intercept in any case.
+    intercepts, own_terms = make_design(trials, ()), len(networks) - 1
+    comparable = len(independent_columns(np.column_stack([intercepts[0], *own]))) - len(intercepts[1])
     if not added:
-        return "Whether the critical GSC is shared cannot be told: no two networks were trained alike.", None
+        reason = "GSC does not vary within networks"
+        if not comparable:
+            reason = "no two networks were trained alike" if own else "there is one network alone"
+        return f"Whether the critical GSC is shared cannot be told: {reason}.", None
     p_value = likelihood_ratio_p(whole, trials["y"].to_numpy(), added, weigh_trials(trials, whole))
-    # A network that alone was trained in its way differs from others by an intercept in any case.
-    who = f"all {len(networks)} networks" if len(added) == len(networks) - 1 else "networks that were trained alike"
+    who = f"all {len(networks)} networks" if comparable == own_terms else "networks that were trained alike"
     if p_value >= SIGNIFICANT:
         return f"One critical GSC for {who} is not contradicted ({write_p(p_value)}).", p_value
     return f"The critical GSC is not the same in {who} ({write_p(p_value)}).", p_value

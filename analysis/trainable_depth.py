@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import special
 
 from analysis.best_learning_rates import CELL, Outcomes, choose_outcomes, describe_runs
-from analysis.estimates import Estimate, write_list
+from analysis.estimates import Estimate, write_list, write_short
 from analysis.explosion_rates import estimate_rate, measure_growth
 from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, penalised_likelihoods
 from analysis.tidy_frames import UNTRAINED, StudyFrames
@@ -98,8 +98,8 @@ def fit_counts(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> 
         None if bound is None else math.exp(bound)
         for bound in find_interval(ln_d50, likelihood, likelihood_drop(total))
     )
-    by_choice = ", on average over choices of the learning rate" if np.ptp(failures.sum(axis=1)) else ""
-    counts = f"{mean.sum():.3g} of {total} trainings failed{by_choice}"
+    by_choice = " on average over choices of the learning rate" if np.ptp(failures.sum(axis=1)) else ""
+    counts = f"{write_short(mean.sum())} of {total} trainings failed{by_choice}"
     if mean.sum() < 1e-9:
         # A bound beyond all depths that were tried would rest on the shape of the curve alone.
         low = None if low is None else min(low, float(depths[-1]))
@@ -202,7 +202,7 @@ def predict_by_rule(rate: Estimate | None) -> dict[str, float]:
 def _explain_rule(depth: float) -> str:
     if math.isnan(depth):
         return "no explosion rate was measured"
-    return "nothing explodes, so that 16/ln χ sets no limit" if math.isinf(depth) else ""
+    return "not shown to explode, so that 16/ln χ sets no limit" if math.isinf(depth) else ""
 
 
 def fit_gsc_line(chosen: pd.DataFrame) -> tuple[float, float] | None:

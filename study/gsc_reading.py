@@ -8,8 +8,8 @@ EXPLODES = 1.005
 """Rates nearer to 1 than this are called neither exploding nor shrinking: it is 28% over 50 layers."""
 
 NO_RATE = (
-    "no rate: fewer than two states that everything passes have a gradient; put each addition of a residual network "
-    "into a module, or name the states (modules)"
+    "no rate: fewer than two states that everything passes have a gradient; in a residual network put each addition "
+    "into a module, or name other states (modules)"
 )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import TextIO
 
 from rich.console import Console
 
@@ -11,9 +12,19 @@ class LastingConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Let this process go on, where a `Console` would end it as if something had failed."""
-        streams = sys.stdout.fileno(), sys.stderr.fileno()
-        of_one_pipe = streams if os.path.sameopenfile(*streams) else streams[:1]
+        self.quiet = True
+        output, errors = (_descriptor(stream) for stream in (sys.stdout, sys.stderr))
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in of_one_pipe:
-            os.dup2(nowhere, stream)
+        if output is not None and errors is not None and os.path.sameopenfile(output, errors):
+            os.dup2(nowhere, errors)
+        if output is not None:
+            os.dup2(nowhere, output)
         os.close(nowhere)
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    """Return a stream's file descriptor; None where it has none, as one that was closed by the shell."""
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None

@@ -1,9 +1,10 @@
 """Any `torch.nn.Module` and a batch → GSC from its layers to its output, and how far its domain has collapsed.
 
 The model is copied, so that its mode, buffers and gradients stay as they are, and the copy runs in float64 in
-evaluation mode, but for batch and instance normalization, which take the moments of this batch. States are the outputs
-of modules, caught by hooks and flattened over the whole batch; inputs and outputs of nonlinearities are caught whether
-these are modules or functions. See `study.gradient_scale` for the definition and its source.
+evaluation mode, but for batch normalization, which takes the moments of this batch, and instance normalization, which
+takes those of each example. States are the outputs of modules, caught by hooks and flattened over the whole batch;
+inputs and outputs of nonlinearities are caught whether these are modules or functions. See `study.gradient_scale` for
+the definition and its source.
 
 The explosion rate is that of the states that all information passes through: in a chain the outputs of its layers, in a
 residual network those of its blocks, and not what is computed inside a branch, whose size says nothing of the stream.
@@ -111,7 +112,7 @@ def measure_gsc(
             examples: one-hot vectors are taken, and the result is exact. Batch normalization makes examples depend on
             each other; whatever else does is for you to know.
         seed: of the sign vectors.
-        dtype: precision of the copy; another one only where a device lacks float64.
+        dtype: precision of the copy; another one only where a device lacks float64 or the model casts by itself.
 
     Raises:
         ValueError: the model cannot be measured, for a reason given in one line.

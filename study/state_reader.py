@@ -88,14 +88,14 @@ class StateReader:
             self._add(name if call == 1 else f"{name}#{call}", state)
             # What follows may work in place; it gets a copy, so that the state keeps its value.
             self.handed_on = state.clone()
-            self.version_handed_on = self.handed_on._version
+            self.version_handed_on = _version_of(self.handed_on)
             return replace_first_tensor(output, self.handed_on)
 
         return hook
 
     def _is_handed_on(self, state: torch.Tensor) -> bool:
         """Whether this is what was read last, and nothing was done to it in place since."""
-        return state is self.handed_on and state._version == self.version_handed_on
+        return state is self.handed_on and _version_of(state) == self.version_handed_on
 
     def _note_nonlinearity(self, n: torch.Tensor, activated: torch.Tensor) -> None:
         layer = len(self.states) - 1
@@ -136,6 +136,11 @@ class NonlinearityWatch(TorchFunctionMode):
         activated = function(*arguments, **keywords)
         self.note(before, activated)
         return activated
+
+
+def _version_of(tensor: torch.Tensor) -> int:
+    """Return how often a tensor was written to in place; that of one made in inference mode is not counted."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def choose_path(reader: StateReader, cuts: list[bool]) -> tuple[list[int], list[int]]:

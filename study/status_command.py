@@ -164,13 +164,20 @@ def _print(
     for store, unsent in facts["unsent"].items():
         waiting = f"all but {unsent}" if running else f"{unsent} wait for: {sync_command(folder, store)}"
         told = waiting if unsent else "all of them"
-        if not running and store.startswith("sqlite:///") and not sqlite_path(store).exists():
-            told = f"that file is gone; to send all again: {sync_to_usual}"  # removed, or moved with the storage
+        if not running and _is_gone(store):  # removed, or moved with the storage
+            has_all = facts["unsent"].get(without_secrets(usual, usual)) == 0 and store != usual
+            told = "that file is gone" + ("" if has_all else f"; to send all again: {sync_to_usual}")
         tell(f"Ended trials sent to {store}: {told}")
     if running:
         tell("The driver sends to MLflow while it runs, and notes at its end what it sent.")
     elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
         tell(f"Nothing was sent to MLflow yet: {sync_to_usual}")
+
+
+def _is_gone(store: str) -> bool:
+    """Say whether a store is a database file of this machine that is not there."""
+    path = sqlite_path(store)
+    return store.startswith("sqlite:///") and path.is_absolute() and not path.exists()
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -61,14 +61,14 @@ def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None
     for depth in depths:
         table.add_column(f"depth\n{depth}", justify="right")
     for (network, optimizer, dilution), by_depth in sorted(cells.items()):
-        texts = [_write_best(by_depth[depth].values()) if depth in by_depth else "" for depth in depths]
+        texts = [_write_best(by_depth[depth]) if depth in by_depth else "" for depth in depths]
         table.add_row(network, optimizer, f"{dilution:g}", *texts)
     return table
 
 
-def _write_best(rates: Iterable[Sequence[_Ending]]) -> str:
+def _write_best(rates: Mapping[float, Sequence[_Ending]]) -> str:
     """Return the text of the learning rate at which the most seeds ended well, of those the one that trained best."""
-    best = min(rates, key=_rank)
+    best = rates[min(rates, key=lambda rate: (*_rank(rates[rate]), rate))]
     errors = [ending.test_error for ending in best if math.isfinite(ending.test_error)]
     return f"{sum(errors) / len(errors):.3f}" if errors else min(ending.text for ending in best)
 

@@ -50,8 +50,9 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
     told = f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)
     with contextlib.suppress(OSError):  # the ledger is of no other use here, and its loss was told
-        for store in sorted(set(read_sent(folder)) - {shown}):
-            ended = [trial_id for trial_id in readable if read_status(folder.record_path(trial_id)) is not None]
+        others = sorted(set(read_sent(folder)) - {shown})
+        ended = [name for name in readable if others and read_status(folder.record_path(name)) is not None]
+        for store in others:
             before = len(known_as_sent(folder, store, ended))
             more = f"; for the rest: {sync_command(folder, store)}" if before < len(ended) else ""
             elsewhere = f"{before} of {len(ended)} ended trials were sent to {store} before{more}"

@@ -471,7 +471,7 @@ def test_nobody_needs_to_read_the_output():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("errors", [subprocess.PIPE, subprocess.STDOUT])
+@pytest.mark.parametrize("errors", [subprocess.PIPE, subprocess.STDOUT, "closed"])
 def test_a_command_goes_on_when_its_reader_has_gone(tmp_path, errors):
     written = tmp_path / "written"
     code = f"""
@@ -489,7 +489,9 @@ __main__.end_process(__main__.main(["plan", "demo"]))
 """
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=errors, text=True)
+    command = ["sh", "-c", 'exec "$0" "$@" 2>&-'] if errors == "closed" else []
+    kept = None if errors == "closed" else errors
+    done = subprocess.run([*command, sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=kept, text=True)
     os.close(writer)
     assert written.exists()
     assert (done.returncode, done.stderr) == (0, "a warning\n" if errors == subprocess.PIPE else None)

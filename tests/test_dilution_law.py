@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.dilution_law import check_dilution_law, check_law
+from analysis.dilution_law import _judge, check_dilution_law, check_law
 from tests.simulated_studies import Truth, simulate_study
 
 DILUTED = Truth(dilutions=(0.0, 1.0, 2.0), depths=(20, 80))
@@ -54,5 +54,7 @@ def test_the_prediction_is_of_the_seeds_that_the_test_is_of():
     table = check_law(np.array([0.0, 1.0]), growth)
     assert table["predicted_growth"][1] == pytest.approx(1 + 0.51 / 2)
     assert table["excess"][1] == pytest.approx(2 * (table["growth"][1] - table["predicted_growth"][1]))
+    lower = np.array([[1.5, 1.26], [1.52, 1.272], [np.nan, 1.1], [np.nan, 1.1], [1.51, 1.266]])
+    assert "χ is 1.2660 and the law says 1.2550" in _judge(check_law(np.array([0.0, 1.0]), lower))
     apart = check_law(np.array([0.0, 1.0]), np.array([[1.5, np.nan], [np.nan, 1.2]]))
     assert apart["predicted_growth"][1] == pytest.approx(1.25)

@@ -570,7 +570,7 @@ def test_a_rate_that_is_missing_has_its_remedy_and_one_of_branches_a_warning():
     model = ResidualInOneForward()
     text = str(measure_gsc(model, make_inputs(8)))
     assert "no rate: fewer than two states that everything passes" in text
-    assert "put each addition of a residual network into a module" in text
+    assert "in a residual network put each addition into a module" in text
     named = measure_gsc(model, make_inputs(8), modules=["branches.0", "branches.1"])
     assert named.bypassed == ("branches.0", "branches.1")
     assert str(named).endswith("everything passes branches.0, branches.1: this rate is not that of the whole network")

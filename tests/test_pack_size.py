@@ -82,10 +82,10 @@ def test_no_member_takes_more_than_the_driver_reckons_with(make_trial, small_dat
 def test_long_studies_are_measured(make_trial, small_dataset, monkeypatch):
     trials = [make_trial(seed=seed) for seed in range(64)]
     monkeypatch.setattr(work, "MEASURE_FROM_FLOPS", 0)
-    monkeypatch.setattr(trial_times, "measure_trial_seconds", lambda *_: {1: 9, 2: 6, 4: 5.1, 8: 5, 16: 5.5})
+    monkeypatch.setattr(trial_times, "measure_trial_seconds", lambda *_: {1: 9, 2: 6, 4: 5.1, 8: 5, 16: 1234.5})
     choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)
     assert (choice.size, choice.packs_per_gpu) == (4, 1)
-    assert choice.reason == "measured seconds per trial: 1: 9, 2: 6, 4: 5.1, 8: 5, 16: 5.5"
+    assert choice.reason == "measured seconds per trial: 1: 9.00, 2: 6.00, 4: 5.10, 8: 5.00, 16: 1234"
 
 
 def test_the_trial_that_is_measured_is_typical(make_trial, small_dataset, monkeypatch):

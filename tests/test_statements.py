@@ -216,9 +216,7 @@ def test_only_what_is_in_the_fit_is_held_equal():
 def test_where_nothing_fails_dilution_fixes_nothing():
     depths = dataclasses.replace(make_depths(("z", 0.0, 20.0, 15.0, 27.0)), failure_error=0.95)
     said = say_what_fixes(make_best("a"), depths)
-    assert said.startswith(
-        "Dilution lowers errors, but there is no failing that it could fix: at depth 50, a with adam"
-    )
+    assert said.startswith("Dilution lowers errors, but nothing fails without it, on average: at depth 50, a with adam")
 
 
 def test_one_network_of_many_that_dilution_seems_to_help_is_what_chance_would_do():
@@ -268,8 +266,14 @@ def test_dilution_fixes_what_fails_without_it_and_not_with_it():
         "0.57 instead of 0.85 without (k = 0 is excluded as the best in 2 of 2 networks and optimizers); half of its "
         "trainings fail at depth 50 (95% interval 40 to 70) with it, at depth 20 (95% interval 15 to 27) without."
     )
-    said = say_what_fixes(join_best(without_failing, make_best("b", error=0.7, without=0.85)), depths)
+    not_fixed = make_best("b", error=0.7, without=0.85)
+    said = say_what_fixes(join_best(without_failing, not_fixed), depths)
     assert said.startswith("Dilution lowers errors, but fixes no failing: at depth 50, b with adam")
+    said = say_what_fixes(join_best(without_failing, not_fixed, make_best("c", kept="0, 4")), depths)
+    assert said.startswith("Dilution lowers errors, but is not shown to fix a failing: at depth 50, b with adam")
+    tied = make_best("d", best=NAN, error=0.9)
+    said = say_what_fixes(join_best(without_failing, make_best("b", error=0.2, without=0.5), tied), depths)
+    assert said.startswith("Dilution lowers errors, but fixes no failing: at depth 50, a with adam")
     unsure = make_best("c", without=0.9, kept="0, 4")
     said = say_what_fixes(join_best(without_failing, make_best("b", error=0.2, without=0.5), unsure), depths)
     assert said.startswith(

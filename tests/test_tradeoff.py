@@ -163,6 +163,9 @@ def test_networks_are_compared_where_they_were_trained_alike():
     is_relu = study.trials["activation"] == "relu"
     result = fit_tradeoff(keep_trials(study, (is_batch & is_relu & by_adam) | (~is_batch & ~by_adam)))
     assert result.shared.endswith("cannot be told: no two networks were trained alike.")
+    once = Truth(rates={("batch", "relu"): 1.3, ("layer", "tanh"): 1.02}, depths=(40,), seeds=1, trainable_depth=None)
+    result = fit_tradeoff(simulate_study(once))
+    assert result.shared.endswith("cannot be told: GSC does not vary within networks.")
     assert fit_tradeoff(keep_trials(study, ~is_batch)).shared.endswith("there is one network alone.")
 
 
@@ -172,4 +175,7 @@ def test_trainings_without_a_gsc_are_counted():
     gone = (study.trials["final_train_error"] > 0.8) & (study.trials["seed"] > 0)
     study.trials.loc[gone, "initial_log10_gsc"] = math.nan
     note = fit_tradeoff(study).note
+    study.trials.loc[study.trials["final_train_error"] > 0.8, "initial_log10_gsc"] = math.inf
+    assert "0 of" in fit_tradeoff(study).note
+    assert "began without a finite GSC and are left out" in fit_tradeoff(study).note
     assert f"{gone.sum()} began without a finite GSC and are left out of the trade-off; {gone.sum()} of them" in note
