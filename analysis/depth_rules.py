@@ -38,6 +38,8 @@ OUT_OF_REACH = 1e6
 STEPS = 161
 GSC_STEP, LN_STEP, MOST_STEPS = 0.02, 0.05, 2401
 """Decades between two critical GSCs that are tried, ln between two κ, as long as these are not too many."""
+FLAT = 1e-3
+"""A difference of ln likelihood that tells nothing."""
 EXPLODING = 1e-6
 """ln χ from which 16/ln χ is a depth that somebody might try."""
 SHARED_PARAMETERS = 2
@@ -195,8 +197,8 @@ def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
     profile = total.max(axis=(1, 2))
     best, fitted = int(profile.argmax()), len(constants) > 1
     low, high = find_interval(constants, profile, stats.chi2.ppf(0.95, 1) / 2) if fitted else (None, None)
-    # At an end the rule puts D* out of all cells' reach, and nothing tells how far.
-    is_told = not fitted or 0 < best < len(constants) - 1
+    # Where an end is as good as any, the rule puts D* out of all cells' reach, and nothing tells how far.
+    is_told = not fitted or max(profile[0], profile[-1]) < profile[best] - FLAT
     open_side = "the interval of the constant is open" if fitted and (low is None or high is None) else ""
     return {
         "rule": rule.name,

@@ -128,9 +128,9 @@ def _judge(table: pd.DataFrame) -> str:
         return (
             f"The law is not contradicted at k up to {tested['dilution'].max():g} (least {write_p(worst['p_value'])})."
         )
-    # Of the seeds that were tested, which have both levels.
     growth = worst["predicted_growth"] + worst["excess"] / (worst["dilution"] ** 2 + 1)
+    of_whom = " of the seeds that have both levels" if abs(growth - worst["growth"]) > 1e-9 else ""
     return (
-        f"The law does not hold at k = {worst['dilution']:g}: χ is {growth:.4f} and the law says "
+        f"The law does not hold at k = {worst['dilution']:g}: χ{of_whom} is {growth:.4f} and the law says "
         f"{worst['predicted_growth']:.4f} ({write_p(worst['p_value'])})."
     )

@@ -78,7 +78,7 @@ def parse_list(cell: object) -> list[float]:
 def write_short(number: float, digits: int = 3) -> str:
     """Write a number with so many significant digits, and all digits before the point of one below a million."""
     short = f"{number:.{digits}g}"
-    return f"{number:.0f}" if 10**digits <= abs(float(short)) < 1e6 else short
+    return f"{number:.0f}" if 10**digits <= abs(float(short)) and abs(number) < 1e6 else short
 
 
 def _write(number: float | None, digits: int) -> str:

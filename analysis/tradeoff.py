@@ -83,10 +83,11 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
     """Fit, test and score what tells failing trainings from others."""
     outcomes = choose_outcomes(frames, failure_error)
     trials = add_covariates(outcomes.table)
-    problem = outcomes.note if outcomes.table.empty else _explain_unfit(trials)
-    left_out = _count_left_out(outcomes.table)
+    problem = (
+        outcomes.note if outcomes.table.empty else _explain_unfit(trials, is_whole=len(trials) == len(outcomes.table))
+    )
     if problem:
-        return _say_nothing(" ".join(filter(None, (problem, left_out))), outcomes.failure_error)
+        return _say_nothing(problem, outcomes.failure_error)
     depth_adds, depth_p_value = _ask_whether_depth_adds(trials)
     shared, shared_p_value = _ask_whether_shared(trials)
     return Tradeoff(
@@ -99,14 +100,12 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
         shared_p_value=shared_p_value,
         critical_gsc=find_critical_gsc(trials),
         failure_error=outcomes.failure_error,
-        note=" ".join(filter(None, (outcomes.note, left_out))),
+        note=" ".join(filter(None, (outcomes.note, _count_left_out(outcomes.table)))),
     )
 
 
 def _count_left_out(outcomes: pd.DataFrame) -> str:
     """Say how many outcomes have no GSC, and how they ended: what is left out so is no random choice."""
-    if outcomes.empty:
-        return ""
     missing = outcomes[~np.isfinite(outcomes["log10_gsc"].astype(float))]
     if missing.empty:
         return ""
@@ -116,12 +115,15 @@ def _count_left_out(outcomes: pd.DataFrame) -> str:
     )
 
 
-def _explain_unfit(trials: pd.DataFrame) -> str:
+def _explain_unfit(trials: pd.DataFrame, is_whole: bool) -> str:
     if trials.empty:
         return "There is no trade-off to fit: no trial that ended has a GSC before training."
     failed = int(trials["y"].sum())
     if failed in (0, len(trials)):
-        return f"There is no trade-off to fit: {failed} of {len(trials)} trainings failed, and it takes both kinds."
+        which = "" if is_whole else " with a finite GSC before training"
+        return (
+            f"There is no trade-off to fit: {failed} of {len(trials)} trainings{which} failed, and it takes both kinds."
+        )
     if trials[GSC].max() - trials[GSC].min() < 1e-9:
         return "There is no trade-off to fit: all trainings started with the same GSC."
     return ""

@@ -48,8 +48,8 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
         typical = min(trials, key=lambda trial: abs(training_flops(trial) - mean))
         seconds = measure_trial_seconds(typical, dataset, device, min(fitting, LARGEST_PACK))
         filling = smallest_good_size(seconds)
-        reason = "measured seconds per trial: "
-        reason += ", ".join(f"{size}: {value:.{0 if value > 99 else 2}f}" for size, value in seconds.items())
+        shown = {size: f"{value:.0f}" if value > 999 else f"{value:.3g}" for size, value in seconds.items()}
+        reason = "measured seconds per trial: " + ", ".join(f"{size}: {text}" for size, text in shown.items())
     else:
         filling = min(fitting, GPU_PACK if device == "cuda" else CPU_PACK)
         reason = DEFAULT_REASON if filling < fitting else f"what fits into {memory_bytes / 1e9:.3g} GB"

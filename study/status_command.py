@@ -160,12 +160,13 @@ def _print(
         reason = state.error.strip().rpartition("\n")[2]
         tell(f"failed: {state.name}: {reason}")
     usual = default_tracking_uri(folder.storage)
-    sync_to_usual = sync_command(folder, without_secrets(usual, usual))
+    usual = without_secrets(usual, usual)
+    sync_to_usual = sync_command(folder, usual)
     for store, unsent in facts["unsent"].items():
         waiting = f"all but {unsent}" if running else f"{unsent} wait for: {sync_command(folder, store)}"
         told = waiting if unsent else "all of them"
-        if not running and _is_gone(store):  # removed, or moved with the storage
-            has_all = facts["unsent"].get(without_secrets(usual, usual)) == 0 and store != usual
+        if not running and is_gone(store):  # removed, or moved with the storage
+            has_all = store != usual and facts["unsent"].get(usual) == 0
             told = "that file is gone" + ("" if has_all else f"; to send all again: {sync_to_usual}")
         tell(f"Ended trials sent to {store}: {told}")
     if running:
@@ -174,10 +175,13 @@ def _print(
         tell(f"Nothing was sent to MLflow yet: {sync_to_usual}")
 
 
-def _is_gone(store: str) -> bool:
+def is_gone(store: str) -> bool:
     """Say whether a store is a database file of this machine that is not there."""
     path = sqlite_path(store)
-    return store.startswith("sqlite:///") and path.is_absolute() and not path.exists()
+    try:
+        return store.startswith("sqlite:///") and path.is_absolute() and not path.exists()
+    except OSError:  # nobody may look there
+        return False
 
 
 def _unsent(states: list[TrialState], attempts: Mapping[str, str]) -> list[str]:

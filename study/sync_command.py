@@ -10,7 +10,7 @@ from study.driver import hold_study, note_what_was_sent
 from study.ledgers import known_as_sent, read_sent
 from study.next_commands import sync_command
 from study.run_sender import RunSender
-from study.status_command import find_study
+from study.status_command import find_study, is_gone
 from study.study_folder import hold_file
 from study.tracking import Connection, check_tracking
 from study.tracking_uri import default_tracking_uri, without_secrets
@@ -54,7 +54,8 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         ended = [name for name in readable if others and read_status(folder.record_path(name)) is not None]
         for store in others:
             before = len(known_as_sent(folder, store, ended))
-            more = f"; for the rest: {sync_command(folder, store)}" if before < len(ended) else ""
+            lacks_some = before < len(ended) and not is_gone(store)
+            more = f"; for the rest: {sync_command(folder, store)}" if lacks_some else ""
             elsewhere = f"{before} of {len(ended)} ended trials were sent to {store} before{more}"
             console.print(elsewhere, highlight=False, markup=False, soft_wrap=True)
     if sender.unsent:

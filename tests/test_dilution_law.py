@@ -55,6 +55,8 @@ def test_the_prediction_is_of_the_seeds_that_the_test_is_of():
     assert table["predicted_growth"][1] == pytest.approx(1 + 0.51 / 2)
     assert table["excess"][1] == pytest.approx(2 * (table["growth"][1] - table["predicted_growth"][1]))
     lower = np.array([[1.5, 1.26], [1.52, 1.272], [np.nan, 1.1], [np.nan, 1.1], [1.51, 1.266]])
-    assert "χ is 1.2660 and the law says 1.2550" in _judge(check_law(np.array([0.0, 1.0]), lower))
+    assert "χ of the seeds that have both levels is 1.2660 and the law says 1.2550" in _judge(
+        check_law(np.array([0.0, 1.0]), lower)
+    )
     apart = check_law(np.array([0.0, 1.0]), np.array([[1.5, np.nan], [np.nan, 1.2]]))
     assert apart["predicted_growth"][1] == pytest.approx(1.25)

@@ -85,7 +85,7 @@ def test_long_studies_are_measured(make_trial, small_dataset, monkeypatch):
     monkeypatch.setattr(trial_times, "measure_trial_seconds", lambda *_: {1: 9, 2: 6, 4: 5.1, 8: 5, 16: 1234.5})
     choice = choose_pack_size(trials, small_dataset, "cpu", workers=2)
     assert (choice.size, choice.packs_per_gpu) == (4, 1)
-    assert choice.reason == "measured seconds per trial: 1: 9.00, 2: 6.00, 4: 5.10, 8: 5.00, 16: 1234"
+    assert choice.reason == "measured seconds per trial: 1: 9, 2: 6, 4: 5.1, 8: 5, 16: 1234"
 
 
 def test_the_trial_that_is_measured_is_typical(make_trial, small_dataset, monkeypatch):

@@ -208,6 +208,12 @@ def test_a_database_that_is_gone_is_told(folder, trials, capsys):
     assert main(["status", "some"]) == 0
     told = capsys.readouterr().out.splitlines()[-1]
     assert told.endswith("/studies/mlflow.db: that file is gone; to send all again: python -m study sync some")
+    Path("studies").rename("moved")
+    assert main(["sync", "some", "--storage", "moved"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("/studies/mlflow.db before")
+    assert main(["status", "some", "--storage", "moved"]) == 0
+    told = sorted(line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()[-2:])
+    assert told == ["all of them", "that file is gone"]
 
 
 def test_where_nothing_was_sent_the_usual_store_is_named(folder, trials, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from analysis.critical_gsc import find_critical_gsc, tabulate_critical
 from analysis.estimates import Estimate
 from analysis.failure_design import GSC, add_covariates, make_design, weigh_trials
 from analysis.firth_logistic import profile_interval
+from analysis.statements import say_what_stops
 from analysis.tradeoff import EVERY_NETWORK, MODELS, fit_tradeoff, score_models
 from tests.simulated_studies import Truth, repeat_trials, simulate_study
 
@@ -176,6 +177,7 @@ def test_trainings_without_a_gsc_are_counted():
     study.trials.loc[gone, "initial_log10_gsc"] = math.nan
     note = fit_tradeoff(study).note
     study.trials.loc[study.trials["final_train_error"] > 0.8, "initial_log10_gsc"] = math.inf
-    assert "0 of" in fit_tradeoff(study).note
-    assert "began without a finite GSC and are left out" in fit_tradeoff(study).note
+    result = fit_tradeoff(study)
+    assert result.note.startswith("There is no trade-off to fit: 0 of ")
+    assert "trainings with a finite GSC before training failed, and it takes both kinds" in say_what_stops(result)
     assert f"{gone.sum()} began without a finite GSC and are left out of the trade-off; {gone.sum()} of them" in note
