@@ -25,6 +25,8 @@ TYPICAL_SPREAD, SPREAD_OF_LN_SPREAD, MEAN_LAPSE = 0.4, 0.75, 0.03
 REACH = 4.0
 """D50 is looked for from the smallest depth / REACH to the greatest · REACH; intervals that go on are open."""
 STEPS = 181
+HOPELESS = 3.0
+"""ln likelihood by which a place on the grid falls short from which no search leads to the greatest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,8 @@ def fit_curve(depths: np.ndarray, trials: np.ndarray, failures: np.ndarray) -> C
     # There may be several maxima: few lapses and a wide spread, or more lapses and a narrow one.
     for place, lapse in enumerate(LAPSES):
         of_lapse = likelihoods[0, :, :, place]
+        if of_lapse.max() < likelihoods.max() - HOPELESS:
+            continue
         step, spread = np.unravel_index(of_lapse.argmax(), of_lapse.shape)
         start = [ln_d50[step], math.log(SPREADS[spread]), lapse]
         found.append(
