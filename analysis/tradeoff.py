@@ -268,15 +268,15 @@ def _ask_whether_shared(trials: pd.DataFrame) -> tuple[str, float | None]:
     whole = whole[:, kept]
     added = [place for place, column in enumerate(kept) if column >= len(terms)]
     # Without GSC: a network that alone was trained in its way differs from others by an intercept in any case.
-    intercepts, own_terms = make_design(trials, ()), len(networks) - 1
-    comparable = len(independent_columns(np.column_stack([intercepts[0], *own]))) - len(intercepts[1])
+    of_trainings, _ = make_design(trials, ())
+    comparable = len(independent_columns(np.column_stack([of_trainings, *own]))) - of_trainings.shape[1]
     if not added:
         reason = "GSC does not vary within networks"
         if not comparable:
             reason = "no two networks were trained alike" if own else "there is one network alone"
         return f"Whether the critical GSC is shared cannot be told: {reason}.", None
     p_value = likelihood_ratio_p(whole, trials["y"].to_numpy(), added, weigh_trials(trials, whole))
-    who = f"all {len(networks)} networks" if comparable == own_terms else "networks that were trained alike"
+    who = f"all {len(networks)} networks" if comparable == len(own) else "networks that were trained alike"
     if p_value >= SIGNIFICANT:
         return f"One critical GSC for {who} is not contradicted ({write_p(p_value)}).", p_value
     return f"The critical GSC is not the same in {who} ({write_p(p_value)}).", p_value
