@@ -17,7 +17,8 @@ with M, S, P of φ at the normalized state and c what the normalization divides 
     batch, B → ∞   s      E[φ]²    Var[φ]   E[φ'²]   at z
     batch          s      `finite_batch_moments`
 (Only batch normalization tells m from s; elsewhere all of q is kept in s. The ε = 1e-5 that networks add to c is left
-out: it matters where a stream's variance comes near it, as with gains below 0.02.) In the stationary state this is
+out: it matters where a stream's variance comes near it. Of tanh with layer normalization at depth 20, r was measured
+as 1.003 and 1.090 with gains of 0.003 and 0.03, both 1.085 here.) In the stationary state this is
 χ_k = 1 + (χ − 1)/(k² + 1) with χ = P/S for batch and qP/S otherwise.
 Check: relu with batch normalization has E[φ'²] = 1/2 and Var[φ] = 1/2 − 1/2π, so χ = π/(π−1) = 1.4669.
 

@@ -21,7 +21,8 @@ LARGEST_PACK = 256
 ENOUGH = 1.05
 """The smallest pack is chosen whose trials take at most this many times as long as those of the best one."""
 PACK_SECONDS = 0.1
-"""What a pack takes of a core, whatever its size, to be handed out, begun and told."""
+"""What a pack takes of a core, whatever its size, to be handed out, begun and told. Reckoned from the overhead of 300
+trials in packs of 4 and of 1 (benchmarks/results): 0.07 s on 25 November (Zen 4), 0.2 on the 28th (Zen 3, noisy)."""
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for measurements, other processes and what is not counted."""
 MOST_PACKS_PER_GPU = 8

@@ -10,7 +10,7 @@ from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
 
 
-def summarise(tmp_path, make_trial, outcomes, width=120, train_errors={}):  # noqa: B006 -- not written to
+def summarise(tmp_path, make_trial, outcomes, width=120, train_errors=None):
     """Return the table's text for (fields, final test error or status) of trials; training errors are as large."""
     folder = StudyFolder(tmp_path / "studies", "some")
     folder.create()
@@ -21,7 +21,7 @@ def summarise(tmp_path, make_trial, outcomes, width=120, train_errors={}):  # no
         ok = isinstance(outcome, float)
         record = TrialRecord(folder.record_path(trial.trial_id), trial, "pack", {})
         error = outcome if ok else 0.01
-        metrics = {schema.TRAIN_ERROR: train_errors.get(error, error), schema.TEST_ERROR: error}
+        metrics = {schema.TRAIN_ERROR: (train_errors or {}).get(error, error), schema.TEST_ERROR: error}
         record.add_epoch(MemberEpoch(trial.trial_id, 0, metrics, [], False))
         record.end(schema.STATUS_OK if ok else outcome)
         statuses[trial.trial_id] = schema.STATUS_OK if ok else outcome
