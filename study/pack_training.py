@@ -11,6 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -19,6 +20,7 @@ from study.checkpoint import Checkpoint, CheckpointSchedule, read_checkpoint, wr
 from study.datasets import Dataset, describe_data
 from study.environment import describe_environment
 from study.packing import Pack
+from study.record_writers import RecordWriters
 from study.study_folder import StorageError, StudyFolder
 from study.train_loop import MemberEpoch, train_pack
 from study.trial_config import TrialConfig
@@ -168,18 +170,22 @@ class PackTraining:
         Empties `beginnings`, whose states are large, once they are on the device.
         """
         trials = [beginning.trial for beginning in beginnings]
+        begin_record = partial(self._begin_record, pack_size=len(beginnings))
         try:
-            for beginning in beginnings:
-                records[beginning.trial.trial_id] = self._begin_record(beginning, len(beginnings))
-            states = {b.trial.trial_id: b.checkpoint.state for b in beginnings if b.checkpoint is not None}
-            epochs = train_pack(trials, self.dataset, self.device, resume_from=states or None)
-            for members in epochs:
-                states.clear()
-                beginnings.clear()
-                self._record_epoch(members, records)
-            for trial in trials:
-                records[trial.trial_id].end(schema.STATUS_OK)
-                self._note_end(trial)
+            with RecordWriters() as writers:
+                # On the disk before training, so that a lost worker is laid to what it trained.
+                begun = writers.write_each(begin_record, beginnings)
+                records |= {trial.trial_id: record for trial, record in zip(trials, begun, strict=True)}
+                states = {b.trial.trial_id: b.checkpoint.state for b in beginnings if b.checkpoint is not None}
+                for members in train_pack(trials, self.dataset, self.device, resume_from=states or None):
+                    states.clear()
+                    beginnings.clear()
+                    if self._checkpoint_is_due(members):
+                        writers.wait()
+                        self._record_epoch(members, records, writers, with_checkpoints=True)
+                    else:
+                        writers.begin(partial(self._record_epoch, members, records, writers))
+                writers.wait()
         except StorageError:
             raise
         except torch.AcceleratorError:
@@ -207,16 +213,35 @@ class PackTraining:
             pack={schema.TAG_PACK_SIZE: str(pack_size), schema.TAG_PACK_CHOICE: self.pack_choice},
         )
 
-    def _record_epoch(self, members: Sequence[MemberEpoch], records: Mapping[str, TrialRecord]) -> None:
-        by_id = {trial.trial_id: trial for trial in self.pack.trials}
-        for member in members:
-            records[member.trial_id].add_epoch(member)
-            self.epochs_done[member.trial_id] = member.epoch + 1
-            if member.diverged:
-                self._note_end(by_id[member.trial_id])
-        if 0 < members[0].epoch < self.pack.trials[0].epochs and self.schedule.is_due():
+    def _record_epoch(
+        self,
+        members: Sequence[MemberEpoch],
+        records: Mapping[str, TrialRecord],
+        writers: RecordWriters,
+        with_checkpoints: bool = False,
+    ) -> None:
+        """Write an epoch, and the ends of trials whose last it is; tell it when all is on the disk.
+
+        Checkpoints are of what the members are now, so that training has to wait for them.
+        """
+        epochs = self.pack.trials[0].epochs
+
+        def write(member: MemberEpoch) -> None:
+            record = records[member.trial_id]
+            record.add_epoch(member)
+            if member.epoch == epochs:
+                record.end(schema.STATUS_OK)  # a diverged one has ended
+            if record.ended:
+                self.folder.checkpoint_path(member.trial_id).unlink(missing_ok=True)
+            self.epochs_done[member.trial_id] = epochs + 1 if record.ended else member.epoch + 1
+
+        writers.write_each(write, members)
+        if with_checkpoints:
             self._write_checkpoints([member for member in members if not member.diverged], records)
         self._tell(members)
+
+    def _checkpoint_is_due(self, members: Sequence[MemberEpoch]) -> bool:
+        return 0 < members[0].epoch < self.pack.trials[0].epochs and self.schedule.is_due()
 
     def _write_checkpoints(self, members: Sequence[MemberEpoch], records: Mapping[str, TrialRecord]) -> None:
         started = time.monotonic()
@@ -239,10 +264,6 @@ class PackTraining:
             end_as_failed(path, trial, self.pack.pack_id, environment, error, self.sweep_id)
         self.epochs_done[trial.trial_id] = trial.epochs + 1
         self._tell()
-
-    def _note_end(self, trial: TrialConfig) -> None:
-        self.epochs_done[trial.trial_id] = trial.epochs + 1
-        self.folder.checkpoint_path(trial.trial_id).unlink(missing_ok=True)
 
     def _tell(self, members: Sequence[MemberEpoch] = (), notices: Sequence[str] = ()) -> None:
         share = sum(self.epochs_done.values()) / (len(self.pack.trials) * (self.pack.trials[0].epochs + 1))

@@ -216,6 +216,22 @@ def test_workers_lost_with_progress_between_them_fail_nothing(run, folder, make_
         assert read_start(folder.record_path(trial.trial_id))["attempts"] == 2 * LOSSES_BEFORE_FAILED + 1
 
 
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
+def test_what_is_told_is_on_the_disk(trials, folder, small_dataset, checkpoint_seconds):
+    told = []
+
+    def report(news):
+        recorded = [len(numbers(folder, trial)) for trial in trials]
+        told.append((news.share_done, recorded))
+
+    pack = Pack(tuple(trials))
+    PackTraining(pack, small_dataset, folder, "cpu", report, "sweep", checkpoint_seconds).run()
+    for number, (share, recorded) in enumerate(told):  # a start before training, 5 epochs and an end
+        assert share == number / 5
+        assert min(recorded) >= (number + 1 if number else 0)
+    assert recorded == [7] * 4
+
+
 def test_losses_of_earlier_sweeps_do_not_count(run, trials, folder):
     for number in range(LOSSES_BEFORE_FAILED + 2):  # a user who stops a study again and again
         with pytest.raises(WorkerLost):
