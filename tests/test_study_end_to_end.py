@@ -29,7 +29,7 @@ def tiny():
     return good + grid(depth=3, optimizer="sgd", learning_rate=1e30, epochs=2, {SMALL})
 
 def long():
-    return grid(depth=[3, 20, 40], seed=[0, 1], epochs=40, {SMALL})
+    return grid(depth=[3, 20, 40], seed=[0, 1], epochs=24, {SMALL})
 
 def failing():
     return grid(depth=3, epochs=1, {SMALL}) + grid(depth=3, epochs=1, width=10**9, batch_size=32, probe_size=16)
@@ -275,7 +275,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_counted_twice(folder):
     assert {run_.info.status for run_ in runs} == {"FINISHED"}
     for run_ in runs:
         history = client(folder).get_metric_history(run_.info.run_id, schema.TRAIN_LOSS)
-        assert sorted(point.step for point in history) == list(range(41))
+        assert sorted(point.step for point in history) == list(range(25))
 
 
 def test_a_failing_trial_is_told_and_the_others_finish(folder, monkeypatch):
