@@ -12,7 +12,7 @@ import torch
 from study import run_log_schema as schema
 from study.member_products import multiplies_natively
 from study.native_library import describe_library
-from study.processor import multiplies_with_onednn
+from study.processor import FP32_TOLERANCE, fp32_error, multiplies_with_onednn
 
 RECORDED_LIBRARIES = ("torch", "numpy", "ray", "mlflow")
 
@@ -21,8 +21,8 @@ def describe_environment(device: str) -> dict[str, str]:
     """Return tags: code revision, versions of Python and of RECORDED_LIBRARIES that are installed, compiler, device."""
     tags = {schema.TAG_CODE_REVISION: code_revision(), "version.python": platform.python_version()}
     tags |= {f"version.{library}": version for library in RECORDED_LIBRARIES if (version := _version(library))}
-    for tag, dtype in ((schema.TAG_FP32_PRODUCTS, torch.float32), (schema.TAG_BF16_PRODUCTS, torch.bfloat16)):
-        tags[tag] = _products(dtype) if device == "cpu" else "device"
+    tags[schema.TAG_FP32_PRODUCTS] = _products(torch.float32) if device == "cpu" else _fp32_products_of(device)
+    tags[schema.TAG_BF16_PRODUCTS] = _products(torch.bfloat16) if device == "cpu" else "device"
     tags[schema.TAG_COMPILER] = describe_library() if device == "cpu" else "device"
     tags[schema.TAG_DEVICE] = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {_processor()}"
     return tags
@@ -40,7 +40,7 @@ def code_revision() -> str:
             return f"{commit}-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else commit
     except (OSError, subprocess.CalledProcessError):
         pass
-    return f"version {importlib.metadata.version('depth-trainability')}"
+    return f"version {_version('depth-trainability') or 'unknown'}"
 
 
 @functools.cache
@@ -62,6 +62,12 @@ def _products(dtype: torch.dtype) -> str:
     if multiplies_natively("cpu", dtype):
         return "own"
     return "oneDNN" if multiplies_with_onednn(dtype) else "default"
+
+
+@functools.cache
+def _fp32_products_of(device: str) -> str:
+    """Say whether a GPU's products of fp32 matrices are that, by trying one."""
+    return "device" if fp32_error(device=device) < FP32_TOLERANCE else "device, shortened"
 
 
 def _processor() -> str:

@@ -13,6 +13,11 @@ from study.native_calls import written_down
 from study.network import PackedNetwork
 from study.work import EVALUATION_BATCH
 
+STATE_ENTRIES_ON_GPU = 1 << 25
+"""Entries of one state of all members that are evaluated at once on a GPU: 128 MiB, of which there are some five."""
+MOST_IMAGES_ON_GPU = 10_000
+"""Images evaluated at once on a GPU, as inputs of networks 120 MB."""
+
 
 @torch.no_grad()
 def evaluate(
@@ -25,8 +30,10 @@ def evaluate(
     wrong = torch.zeros(network.member_count, dtype=torch.float64, device=split.images.device)
     loss = torch.zeros_like(wrong)
     weights = [weight.to(PRODUCT_DTYPES[precision] or weight.dtype) for weight in network.stacked[::2]]
+    _, members, width, _ = network.stacked[4].shape
+    batch_size = evaluation_batch(split.images.device.type, members, width)
     forward = None
-    for rows in torch.arange(len(split), device=split.images.device).split(EVALUATION_BATCH):
+    for rows in torch.arange(len(split), device=split.images.device).split(batch_size):
         if forward is None or len(rows) != len(forward.rows):
             forward = None  # first, or there would be room for both
             forward = EvaluationPass(network, weights, split, kernels, len(rows))
@@ -35,6 +42,13 @@ def evaluate(
         loss += losses.sum(dim=1, dtype=torch.float64)
     error = torch.where(loss.isfinite(), wrong / len(split), math.nan)
     return error.cpu(), (loss / len(split)).cpu()
+
+
+def evaluation_batch(device_type: str, members: int, width: int) -> int:
+    """Return how many images to evaluate at once; on a GPU enough of them that it is not idle between calls."""
+    if device_type == "cpu":
+        return EVALUATION_BATCH
+    return min(max(EVALUATION_BATCH, STATE_ENTRIES_ON_GPU // (members * width)), MOST_IMAGES_ON_GPU)
 
 
 class EvaluationPass:
@@ -52,7 +66,10 @@ class EvaluationPass:
         self.network, self.split, self.kernels = network, split, kernels
         self.input_weight, self.hidden_weight, self.output_weight = weights
         weight, short = network.stacked[0], weights[0].dtype
-        self.one, self.nil = torch.ones_like(network.residual_scale), torch.zeros_like(network.skip_scale)
+        # No kernel is given one tensor twice: it would be compiled once more for that.
+        self.residual, self.scale = network.residual_scale.clone(), network.residual_scale.clone()
+        self.first_residual, self.last_scale = (torch.ones_like(self.scale) for _ in range(2))
+        self.first_skip = torch.zeros_like(network.skip_scale)
         self.factor, self.shift = split.by_pixel(weight.dtype)
         members, width, classes = self.output_weight.shape[1:]
         self.rows = torch.zeros(batch_size, dtype=torch.int64, device=weight.device)
@@ -85,9 +102,9 @@ class EvaluationPass:
                 self.states[layer % 2],  # at first of no effect
                 self.product,
                 (hidden_bias[layer - 1] if layer else input_bias[0]).unsqueeze(2),
-                network.skip_scale if layer else self.nil,
-                network.residual_scale if layer else self.one,
-                self.one if last else network.residual_scale,
+                network.skip_scale if layer else self.first_skip,
+                self.residual if layer else self.first_residual,
+                self.last_scale if last else self.scale,
                 network.running.mean[layer],
                 network.running.variance[layer],
                 self.states[(layer + 1) % 2],

@@ -89,9 +89,9 @@ def log_size(state: torch.Tensor) -> torch.Tensor:
 
 
 def one_hot_vectors(target: torch.Tensor) -> torch.Tensor:
-    """Return the exact probes of one member's target [B, d]: [d, B, d], vector i is 1 at unit i of every example."""
-    batch, size = target.shape
-    return torch.eye(size, dtype=target.dtype, device=target.device)[:, None, :].expand(size, batch, size)
+    """Return the exact probes of targets [E, B, d]: [E, d, B, d], vector i is 1 at unit i of every example."""
+    members, batch, size = target.shape
+    return torch.eye(size, dtype=target.dtype, device=target.device)[:, None, :].expand(members, size, batch, size)
 
 
 def sign_vectors(target: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

@@ -133,7 +133,7 @@ def _measure_rate(cell: tuple[str, str, int, float], depth: int, seed: int) -> f
     linearization = Linearization(PackedNetwork([trial], width, CLASSES, dtype=torch.float64), x)
     signs = make_generator(seed, "probe signs")
     # Sign vectors everywhere: their error is small beside the spread over seeds, and one-hot vectors cost more.
-    scale = gsc_to_state(linearization, depth, probe_vectors=PROBE_VECTORS, generator=signs, exact=False)
+    scale = gsc_to_state(linearization, depth, probe_vectors=PROBE_VECTORS, generators=[signs], exact=False)
     return explosion_rate(scale.log10_gsc).item()
 
 

@@ -41,7 +41,7 @@ def multiply_members(x: torch.Tensor, w: torch.Tensor, out: torch.Tensor | None 
         multiply(x, w, out)
         return out
     (members, batch, fan_in), fan_out = x.shape, w.shape[2]
-    if out is not None and members > 1 and w.stride(0) == 0:  # as one batch, every member would get a copy of w
+    if out is not None and members > 1 and w.stride(0) == 0 and w.device.type == "cpu":  # it would be copied for each
         for one in (slice(member, member + 1) for member in range(members)):
             multiply_members(x[one], w[one], out=out[one])
         return out

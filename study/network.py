@@ -13,8 +13,10 @@ Check: with k → ∞ every v_l equals v_1; with k = 0 this is a plain multilaye
 Source: Philipp, Song and Carbonell, arXiv:1712.05577 (dilution); the member axis is ours.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -29,6 +31,9 @@ from study.trial_config import TrialConfig
 
 Normalizer = Callable[[int, torch.Tensor], torch.Tensor]
 """Maps the index of a stream state (0 for v_1) and the state to its normalized form."""
+Weights = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Of the first layer, of the hidden ones, and of the last."""
+DRAWING_THREADS = 8
 STATE_NAMES = (
     "input_weight",
     "input_bias",
@@ -62,7 +67,9 @@ class PackedNetwork:
         depth, width = trials[0].depth, trials[0].width
         self.depth, self.normalization = depth, NORMALIZATION_TABLE[trials[0].normalization]
         self.activation = trials[0].activation
-        weights = [_draw_weights(trial, input_size, class_count, dtype) for trial in trials]
+        draw = functools.partial(_draw_weights, input_size=input_size, class_count=class_count, dtype=dtype)
+        # On the CPU every core trains a pack. A GPU would wait: a thread draws 64 members of depth 50 in two seconds.
+        weights = draw_members(draw, trials, threads=1 if torch.device(device).type == "cpu" else DRAWING_THREADS)
 
         def stack(draws: Iterable[torch.Tensor]) -> torch.Tensor:
             return torch.stack(list(draws), dim=1).to(device)
@@ -168,9 +175,15 @@ class PackedNetwork:
         return torch.stack([parameter.isfinite().flatten(1).all(1) for parameter in self.parameters]).all(0)
 
 
-def _draw_weights(
-    trial: TrialConfig, input_size: int, class_count: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def draw_members(draw: Callable[[TrialConfig], Weights], trials: Sequence[TrialConfig], threads: int) -> list[Weights]:
+    """Return what `draw` does of every trial."""
+    if threads == 1:
+        return list(map(draw, trials))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(draw, trials))
+
+
+def _draw_weights(trial: TrialConfig, input_size: int, class_count: int, dtype: torch.dtype) -> Weights:
     """Draw one member's weights, in float64, then rounded: first [1, inputs, H], hidden [D−2, H, H], last [1, H, C]."""
     draw = INITIALIZATION_TABLE[trial.initialization].draw
     sizes = [input_size] + [trial.width] * (trial.depth - 1) + [class_count]

@@ -1,14 +1,15 @@
-"""One nonlinearity layer of a network that is probed → its linearization, gradients through it, and its domain.
+"""One nonlinearity layer of networks that are probed → its linearization, gradients through it, and its domain.
 
-Legend: P probe vectors, B examples, H units; φ the activation, N the normalization; all float64.
-    v, n, a  [B, H]  stream state, N(v) and φ(n)
-    slopes   [B, H]  φ'(n), over the deviation √(variance + ε) that v was divided by
-    g        [P, B, H]  gradients of P scalars
+Legend: E members, P probe vectors, B examples, H units; φ the activation, N the normalization; all float64.
+    v, n, a  [E, B, H]  stream state, N(v) and φ(n)
+    slopes   [E, B, H]  φ'(n), over the deviation √(variance + ε) that v was divided by
+    g        [E, P, B, H]  gradients of P scalars
 
 N' divides by that deviation, which is the same for all entries that a moment is taken over; so with it in the slopes,
 `Normalization.without_moments` is what is left of N'.
 
-On the CPU the work is done by `native_probes.cpp`; on a GPU, and where there is no library, by torch.
+On the CPU the work is done by `native_probes.cpp`, which takes one member (E = 1); on a GPU, and where there is no
+library, by torch.
 Check: with the identity for φ and no normalization, slopes are 1, and gradients come through as they are.
 """
 
@@ -36,7 +37,8 @@ class ProbeKernels:
         if self.number is not None:
             v = v.contiguous()
             n, slopes, a = (torch.empty_like(v) for _ in range(3))
-            call("linearize", (v.dtype,), self.number, *self.axis, *v.shape, *side_by_side(v, n, slopes, a))
+            sizes = _of_one_member(v)
+            call("linearize", (v.dtype,), self.number, *self.axis, *sizes, *side_by_side(v, n, slopes, a))
             return n, slopes, a
         n, variance = v, None
         if self.normalization.axis is not None:
@@ -48,26 +50,34 @@ class ProbeKernels:
         return n, slopes if variance is None else slopes * inverse_deviation(variance), a.detach()
 
     def pull_through(
-        self, g: torch.Tensor, slopes: torch.Tensor, n: torch.Tensor, skip: float, g_above: torch.Tensor
+        self, g: torch.Tensor, slopes: torch.Tensor, n: torch.Tensor, skip: torch.Tensor | None, g_above: torch.Tensor
     ) -> torch.Tensor:
         """Turn g, from gradients with respect to a, into such with respect to v, in place; return ln of their norms.
 
-        `skip` · `g_above` is what comes along the skip path.
+        `skip` [E, 1, 1] · `g_above` is what comes along skip paths; None where no member has one. Norms are [E, P].
         """
         if self.number is not None:
-            squares = g.new_empty(len(g))
-            tensors = side_by_side(slopes, n), side_by_side(g_above if skip else None, g, squares)
-            call("pull_through", (g.dtype,), *self.axis, *g.shape, *tensors[0], skip, *tensors[1])
+            squares = g.new_empty(g.shape[:2])
+            tensors = side_by_side(slopes, n), side_by_side(None if skip is None else g_above, g, squares)
+            factor = 0.0 if skip is None else skip.item()
+            call("pull_through", (g.dtype,), *self.axis, *_of_one_member(g), *tensors[0], factor, *tensors[1])
             return 0.5 * squares.log()
-        self.normalization.without_moments(g.mul_(slopes), n)
-        if skip:
-            g.add_(g_above, alpha=skip)
-        return torch.linalg.vector_norm(g.flatten(1), dim=1).log()
+        self.normalization.without_moments(g.mul_(slopes[:, None]), n[:, None])
+        if skip is not None:
+            g.addcmul_(skip[:, None], g_above)
+        return torch.linalg.vector_norm(g.flatten(2), dim=2).log()
 
     def measure_domain(self, n: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """Return the metrics of `study.signal_domain`, in the order of its `DOMAIN_METRICS`, [3]."""
+        """Return the metrics of `study.signal_domain`, in the order of its `DOMAIN_METRICS`, [3, E]."""
         if self.number is not None:
-            measured = n.new_empty(len(DOMAIN_METRICS))
-            call("measure_domain", (n.dtype,), *n.shape, *side_by_side(n, a, measured))
+            measured = n.new_empty(len(DOMAIN_METRICS), 1)
+            call("measure_domain", (n.dtype,), *_of_one_member(n), *side_by_side(n, a, measured))
             return measured
-        return torch.cat(list(measure_domain(n[None], a[None]).values()))
+        return torch.stack(list(measure_domain(n, a).values()))
+
+
+def _of_one_member(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return the sizes that follow the axis of members, of which there must be one."""
+    members, *sizes = tensor.shape
+    assert members == 1
+    return tuple(sizes)

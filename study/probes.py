@@ -4,6 +4,7 @@ Measured in float64, with training-mode normalization and running statistics unt
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,11 @@ from study.network import PackedNetwork
 from study.network_gsc import gsc_to_logits_and_losses
 from study.random_streams import make_generator
 from study.signal_domain import DOMAIN_METRICS
+
+PROBE_BYTES = 1 << 31
+"""What the states of members that are measured together may take of a GPU."""
+TENSORS_OF_LAYER = 4
+"""Stream state, normalized state, slopes, activation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +60,15 @@ def probe_network(
         moment: see `seeds`.
         probe_vectors: see `study.network_gsc`.
     """
-    # One member at a time bounds the float64 copies, and its numbers cannot depend on its pack.
+    at_once = members_at_once(network, inputs)
     parts = []
-    for member, seed in enumerate(seeds):
-        one = slice(member, member + 1)
-        member_inputs = (inputs if inputs.dim() == 2 else inputs[member]).to(torch.float64)
-        linearization = Linearization(network.select(one, torch.float64), member_inputs)
-        generator = make_generator(seed, "probe signs", moment)
+    for first in range(0, len(seeds), at_once):
+        some = slice(first, first + at_once)
+        some_inputs = (inputs if inputs.dim() == 2 else inputs[some]).to(torch.float64)
+        linearization = Linearization(network.select(some, torch.float64), some_inputs)
+        generators = [make_generator(seed, "probe signs", moment) for seed in seeds[some]]
         to_logits, to_loss = gsc_to_logits_and_losses(
-            linearization, labels, probe_vectors=probe_vectors, generator=generator
+            linearization, labels, probe_vectors=probe_vectors, generators=generators
         )
         parts.append(NetworkProbe(to_logits, to_loss, measure_domain(linearization)))
     return NetworkProbe(
@@ -72,11 +78,25 @@ def probe_network(
     )
 
 
+def members_at_once(network: PackedNetwork, inputs: torch.Tensor, room: int = PROBE_BYTES) -> int:
+    """Return how many members to measure together.
+
+    On the CPU one: its numbers cannot depend on its pack, and caches hold what it needs. On a GPU, which one member
+    leaves idle between thousands of calls, as many as their states fit into `room` bytes, split evenly.
+    """
+    if inputs.device.type == "cpu":
+        return 1
+    width = network.stacked[0].shape[-1]
+    of_member = TENSORS_OF_LAYER * (network.depth - 1) * inputs.shape[-2] * width * torch.float64.itemsize
+    turns = math.ceil(network.member_count / max(1, room // of_member))
+    return math.ceil(network.member_count / turns)
+
+
 def measure_domain(linearization: Linearization) -> dict[str, torch.Tensor]:
-    """Return the metrics of `study.signal_domain` for the nonlinearity layers 1 … D−1, [1, D−1] each."""
+    """Return the metrics of `study.signal_domain` for the nonlinearity layers 1 … D−1, [E, D−1] each."""
     layers = zip(linearization.normalized, linearization.activated, strict=True)
-    by_layer = torch.stack([linearization.kernels.measure_domain(n, a) for n, a in layers], dim=1)
-    return dict(zip(DOMAIN_METRICS, by_layer[:, None], strict=True))
+    by_layer = torch.stack([linearization.kernels.measure_domain(n, a) for n, a in layers], dim=2)
+    return dict(zip(DOMAIN_METRICS, by_layer, strict=True))
 
 
 def _join_scales(parts: list[GradientScale]) -> GradientScale:

@@ -7,17 +7,20 @@ import torch
 
 from study.user_cache import cache_folder
 
-ONEDNN_TOLERANCE = 1e-5
+FP32_TOLERANCE = 1e-5
 """Relative error of a product that is really fp32; bf16 would give about 2e-3."""
 
 
 def prepare_processor() -> None:
     """Use one thread, flush denormal numbers, and multiply fp32 matrices with the fastest library that keeps fp32.
 
-    The first two hold for the thread that calls this, the third for the whole process.
+    The first two hold for the thread that calls this, the third for the whole process. GPUs are not to shorten operands
+    to TF32, which some container images ask for, nor sums of bfloat16 products.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     _choose_fp32_products_once()
 
 
@@ -30,7 +33,7 @@ def choose_fp32_products() -> str:
         return "default"
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before, products.fp32_precision = products.fp32_precision, "bf16"
-    if fp32_error() < ONEDNN_TOLERANCE:
+    if fp32_error() < FP32_TOLERANCE:
         return "oneDNN"
     products.fp32_precision = before
     return "default"
@@ -49,10 +52,10 @@ def multiplies_with_onednn(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and products.fp32_precision == "bf16"
 
 
-def fp32_error(size: int = 256) -> float:
+def fp32_error(size: int = 256, device: str = "cpu") -> float:
     """Return the largest error of products of fp32 matrices, relative to the root mean square of their entries."""
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, 2, size, size, generator=generator, dtype=torch.float64).float()
+    a, b = torch.randn(2, 2, size, size, generator=generator, dtype=torch.float64).float().to(device)
     exact = a.double() @ b.double()
     return float((torch.bmm(a, b) - exact).abs().max() / exact.square().mean().sqrt())
 

@@ -27,8 +27,10 @@ from study.random_streams import make_generator
 from study.training_step import TrainingStep
 from study.trial_config import TrialConfig
 
-COMPILE_FROM = 5_000
-"""Blocks passed in all steps of a trial, from which compiling kernels for it on a GPU saves more time than it takes."""
+COMPILE_FROM = 100_000
+"""Blocks passed in all steps of a trial, from which compiling kernels for it on a GPU is taken to pay.
+
+Reckoned, not measured: some 20 compilations of a second or two, and 50 to 100 µs less for each block."""
 
 
 @dataclasses.dataclass(frozen=True)

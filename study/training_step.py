@@ -4,6 +4,8 @@ On a GPU it is one CUDA graph; with the compiled library the gradients are a lis
 unless gradients are clipped or scaled.
 """
 
+import warnings
+
 import torch
 
 from study.backpropagation import Backpropagation
@@ -46,14 +48,27 @@ class TrainingStep:
         self.rows.copy_(rows)
         self.optimizer.prepare_step()
         if self.steps_until_capture == 0:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):  # records, computes nothing
-                self._compute()
+            self.graph = self._capture()
         self.steps_until_capture -= 1
         if self.graph is None:
             self._compute()
         else:
             self.graph.replay()
+
+    def _capture(self) -> torch.cuda.CUDAGraph | None:
+        """Record a step, which computes nothing; return None, with a warning, where it cannot be recorded."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._compute()
+        except torch.OutOfMemoryError:
+            raise  # a smaller pack may do
+        except RuntimeError as error:
+            torch.cuda.synchronize()  # raises where the device no longer works
+            first_line = str(error).strip().partition("\n")[0]
+            warnings.warn(f"steps are not captured in a CUDA graph and run slower ({first_line})", stacklevel=2)
+            return None
+        return graph
 
     def _compute(self) -> None:
         torch.take(self.train.labels, self.rows, out=self.labels)

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import study.linearization
+import study.probe_kernels
+import study.probes
 from study.gradient_scale import explosion_rate, log_norm, log_size
 from study.linearization import Linearization
 from study.network import PackedNetwork
 from study.network_gsc import gsc_matrix, gsc_to_logits_and_losses, gsc_to_state
 from study.normalizations import NORMALIZATION_TABLE
-from study.probes import probe_network
+from study.probes import members_at_once, probe_network
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, INITIALIZATIONS, NORMALIZATIONS
 from tests.reference import example_losses, explicit_gsc, from_stream, member_weights, plain_stream, to_stream
@@ -82,10 +84,10 @@ def test_pulled_back_gradients_equal_the_jacobian_with_coupled_examples(make_tri
         linearization = Linearization(network.select(slice(member, member + 1), torch.float64), inputs())
         # One vector per component of the whole batch's logits makes the sum of squares exact here, too.
         everything = torch.eye(EXAMPLES * CLASSES, dtype=torch.float64).view(-1, EXAMPLES, CLASSES)
-        log_norms = linearization.pull_back(everything, trial.depth)
-        squares = torch.logsumexp(2 * log_norms, dim=0)
-        sizes = torch.cat([log_size(state[None]) for state in linearization.states[:-1]])
-        measured = (0.5 * squares + sizes - log_norm(linearization.logits[None])) / math.log(10)
+        log_norms = linearization.pull_back(everything[None], trial.depth)
+        squares = torch.logsumexp(2 * log_norms[0], dim=0)
+        sizes = torch.cat([log_size(state) for state in linearization.states[:-1]])
+        measured = (0.5 * squares + sizes - log_norm(linearization.logits)) / math.log(10)
         expected = torch.tensor(expected_log10_gsc(network, member, trial), dtype=torch.float64)
         torch.testing.assert_close(measured, expected, rtol=0, atol=4e-11)
 
@@ -129,7 +131,7 @@ def test_standard_error_of_sign_probes_covers(make_trial, normalization):
             linearization,
             LABELS,
             probe_vectors=vectors,
-            generator=make_generator(repetition, "coverage"),
+            generators=[make_generator(repetition, "coverage")],
             exact=False,
         )
         # 2.131 is the 97.5% point of Student's t with 15 degrees of freedom.
@@ -141,7 +143,7 @@ def test_every_state_can_be_the_target(make_trial):
     trial = make_trial(width=8, normalization="layer", dilution=1)
     network = PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64)
     linearization = Linearization(network.select(slice(0, 1), torch.float64), inputs())
-    matrix = gsc_matrix(linearization, probe_vectors=2, generator=make_generator(0, "test"))
+    matrix = gsc_matrix(linearization, probe_vectors=2, generators=[make_generator(0, "test")])
     weights = member_weights(network, 0)
     states = [inputs(), *plain_stream(trial, weights, inputs())[0]]
 
@@ -163,27 +165,62 @@ def test_every_state_can_be_the_target(make_trial):
     assert (matrix.log10_gsc.diagonal() == 0).all()
     for target in (0, trial.depth + 1):
         with pytest.raises(ValueError, match=f"target: {target} is out of range; give a state from 1 to 5"):
-            gsc_to_state(linearization, target, probe_vectors=2, generator=make_generator(0, "test"))
+            gsc_to_state(linearization, target, probe_vectors=2, generators=[make_generator(0, "test")])
 
 
 def test_exact_is_refused_where_it_would_be_wrong(make_trial):
     network = PackedNetwork([make_trial(normalization="batch")], INPUTS, CLASSES, dtype=torch.float64)
     with pytest.raises(ValueError, match="exact: batch normalization couples the examples"):
-        gsc_to_state(Linearization(network, inputs()), 5, probe_vectors=2, generator=make_generator(0, "t"), exact=True)
+        gsc_to_state(
+            Linearization(network, inputs()), 5, probe_vectors=2, generators=[make_generator(0, "t")], exact=True
+        )
 
 
 def test_wide_inputs_and_many_vectors_change_nothing(make_trial, monkeypatch):
     x = torch.randn(EXAMPLES, 60, dtype=torch.float64, generator=make_generator(0, "test"))
     network = PackedNetwork([make_trial(width=8)], 60, CLASSES, dtype=torch.float64)
     linearization = Linearization(network, x)
-    vectors = torch.randn(7, EXAMPLES, CLASSES, dtype=torch.float64, generator=make_generator(1, "test"))
+    vectors = torch.randn(1, 7, EXAMPLES, CLASSES, dtype=torch.float64, generator=make_generator(1, "test"))
     log_norms = linearization.pull_back(vectors, 5)
-    monkeypatch.setattr(study.linearization, "ENTRIES_AT_ONCE", 1)
+    monkeypatch.setitem(study.linearization.ENTRIES_AT_ONCE, "cpu", 1)
     torch.testing.assert_close(linearization.pull_back(vectors, 5), log_norms, rtol=1e-13, atol=1e-13)
     x.requires_grad_()
     logits = network.forward(x, network.normalize_by_batch)[0]
-    plain = [torch.autograd.grad(logits, x, vector, retain_graph=True)[0].norm().log() for vector in vectors]
-    torch.testing.assert_close(log_norms[:, 0], torch.stack(plain), rtol=1e-12, atol=1e-12)
+    plain = [torch.autograd.grad(logits, x, vector, retain_graph=True)[0].norm().log() for vector in vectors[0]]
+    torch.testing.assert_close(log_norms[0, :, 0], torch.stack(plain), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATION_TABLE)
+@pytest.mark.parametrize("per_member_inputs", [False, True])
+def test_members_measured_together_are_what_they_are_alone(make_trial, monkeypatch, normalization, per_member_inputs):
+    """As on a GPU: by torch, all at once or in turns of unequal size."""
+    trials = [
+        make_trial(depth=6, normalization=normalization, dilution=k, seed=seed) for seed, k in enumerate([0, 1, 3])
+    ]
+    network = PackedNetwork(trials, INPUTS, CLASSES)
+    x = torch.randn(3, EXAMPLES, INPUTS, generator=make_generator(0, "test"))
+    measure = functools.partial(
+        probe_network, network, x if per_member_inputs else x[0], LABELS, seeds=[5, 6, 7], moment=2, probe_vectors=4
+    )
+    monkeypatch.setattr(study.probe_kernels, "activation_number", lambda _: None)
+    alone = measure()
+    for at_once in (2, 3):
+        monkeypatch.setattr(study.probes, "members_at_once", lambda *_, at_once=at_once: at_once)
+        together = measure()
+        for of_all, of_one in ((together.to_logits, alone.to_logits), (together.to_loss, alone.to_loss)):
+            torch.testing.assert_close(of_all.log10_gsc, of_one.log10_gsc, rtol=0, atol=1e-11)
+            torch.testing.assert_close(of_all.standard_error, of_one.standard_error, rtol=1e-9, atol=1e-11)
+        for name, values in together.domain.items():
+            torch.testing.assert_close(values, alone.domain[name], rtol=1e-11, atol=1e-12)
+
+
+def test_members_are_measured_at_once_as_far_as_memory_goes(make_trial):
+    network = PackedNetwork([make_trial(depth=11, width=8, seed=seed) for seed in range(5)], INPUTS, CLASSES)
+    x = torch.zeros(256, INPUTS, device="meta")
+    of_member = 4 * 10 * 256 * 8 * 8
+    for room, expected in ((5.5, 5), (4.5, 3), (2.5, 2), (0.5, 1)):
+        assert members_at_once(network, x, room=int(room * of_member)) == expected
+    assert members_at_once(network, torch.zeros(256, INPUTS)) == 1
 
 
 def test_a_linear_orthogonal_network_has_gsc_one(make_trial):
@@ -226,18 +263,18 @@ def test_a_thousand_layers_neither_overflow_nor_underflow(make_trial):
 def test_gradients_beyond_the_range_of_float64(make_trial, factor):
     trial = make_trial(depth=200, width=20, activation="identity", initialization="orthogonal")
     linearization = Linearization(PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64), inputs())
-    vectors = torch.ones(1, EXAMPLES, CLASSES, dtype=torch.float64)
+    vectors = torch.ones(1, 1, EXAMPLES, CLASSES, dtype=torch.float64)
     before = linearization.pull_back(vectors, 200)
     with torch.no_grad():
         linearization.network.parameters[2] *= factor  # 10^±1980 over all hidden layers
     after = linearization.pull_back(vectors, 200)
-    assert (after - before)[0, 0].item() == pytest.approx(198 * math.log(factor), rel=1e-12)
+    assert (after - before)[0, 0, 0].item() == pytest.approx(198 * math.log(factor), rel=1e-12)
 
 
 def test_no_rounding_arrives_where_layer_normalization_of_one_unit_takes_out_everything(make_trial):
     trial = make_trial(width=1, activation="tanh", normalization="layer")
     linearization = Linearization(PackedNetwork([trial], INPUTS, CLASSES, dtype=torch.float64), inputs())
-    vectors = torch.randn(2, EXAMPLES, CLASSES, dtype=torch.float64, generator=make_generator(0, "test"))
+    vectors = torch.randn(1, 2, EXAMPLES, CLASSES, dtype=torch.float64, generator=make_generator(0, "test"))
     assert (linearization.pull_back(vectors, trial.depth) == -math.inf).all()
 
 

@@ -618,7 +618,7 @@ def test_it_agrees_with_the_study_on_the_studys_own_network(make_trial):
         modules += [linear, nn.LayerNorm(weight.shape[1], elementwise_affine=False), nn.ReLU()]
     x = make_inputs(8, dtype=torch.float64)
     measured = measure_gsc(nn.Sequential(*modules[:-2]), x, independent_examples=True)
-    ours = gsc_to_state(Linearization(network, x), 5, probe_vectors=2, generator=make_generator(0, "test"))
+    ours = gsc_to_state(Linearization(network, x), 5, probe_vectors=2, generators=[make_generator(0, "test")])
     torch.testing.assert_close(
         torch.tensor([layer.log10_gsc for layer in measured.layers[:-1]], dtype=torch.float64), ours.log10_gsc[0]
     )

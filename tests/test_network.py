@@ -10,7 +10,7 @@ from study.backpropagation import RUNNING_MOMENTUM
 from study.initialization import LayerShape, draw_orthogonal
 from study.kernels import average
 from study.mean_field import critical_gain
-from study.network import PackedNetwork
+from study.network import PackedNetwork, draw_members
 from study.random_streams import make_generator
 from study.trial_config import ACTIVATIONS, INITIALIZATIONS, NORMALIZATIONS
 from tests.reference import PHI, member_weights, plain_stream
@@ -231,3 +231,14 @@ def test_weights_do_not_depend_on_the_pack_or_the_precision(make_trial):
     for one, two, three in zip(alone.parameters, packed.parameters, single.parameters, strict=True):
         assert torch.equal(one[0], two[1])
         assert torch.equal(one[0].float(), three[0])
+
+
+def test_threads_draw_the_weights_that_one_draws(make_trial):
+    trials = [make_trial(depth=4, width=9, seed=seed) for seed in range(20)]
+
+    def draw(trial):
+        network = PackedNetwork([trial], 5, 3)
+        return tuple(network.stacked[::2])
+
+    for one, other in zip(draw_members(draw, trials, threads=1), draw_members(draw, trials, threads=8), strict=True):
+        assert all(map(torch.equal, one, other))

@@ -1,5 +1,6 @@
 """The loop against a plain PyTorch twin, and members against themselves in other packs."""
 
+import contextlib
 import dataclasses
 import math
 import random
@@ -84,7 +85,7 @@ def test_a_member_is_bitwise_the_same_at_any_shape(make_trial, small_dataset, ca
 def make_step(trials, dataset, total_steps, device="cpu", compiled=False):
     network = PackedNetwork(trials, 3072, 10, device=device)
     optimizer = PackedOptimizer(trials, network.stacked, total_steps, compiled=compiled)
-    kernels = make_block_kernels(trials[0].activation, trials[0].normalization, compiled)
+    kernels = make_block_kernels(trials[0].activation, trials[0].normalization, compiled, device)
     split = make_device_split(dataset, "train", 0, device)
     return network, TrainingStep(network, optimizer, split, kernels, trials[0].batch_size, trials[0].precision)
 
@@ -352,6 +353,12 @@ def test_evaluation_in_several_batches_is_that_of_the_plain_network(
             assert loss[member].item() == pytest.approx(plain_loss, rel=1e-5)
 
 
+@pytest.mark.parametrize(("members", "width", "expected"), [(2, 8, 10_000), (64, 128, 4096), (256, 4096, 480)])
+def test_a_gpu_evaluates_as_many_images_at_once_as_its_memory_takes(members, width, expected):
+    assert evaluation.evaluation_batch("cuda", members, width) == expected
+    assert evaluation.evaluation_batch("cpu", members, width) == 480
+
+
 def test_each_epoch_visits_images_once_in_an_order_of_the_seed(make_trial):
     trials = [make_trial(seed=seed) for seed in range(2)]
     order = epoch_order(trials, 100, 1)
@@ -369,14 +376,56 @@ def test_gpu_agrees_with_cpu_at_the_start(make_trial, small_dataset):
         assert gpu.metrics[name] == pytest.approx(cpu.metrics[name], rel=1e-3)
 
 
+def test_a_step_that_cannot_be_captured_goes_on_as_it_is(make_trial, small_dataset, monkeypatch):
+    @contextlib.contextmanager
+    def refuse(_):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+        yield
+
+    for name, stand_in in (("CUDAGraph", object), ("graph", refuse), ("synchronize", lambda: None)):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    trials = [make_trial(seed=seed) for seed in range(2)]
+    rows = epoch_order(trials, 400, 1)
+    weights = []
+    for steps_before_capture in (2, -1):
+        network, step = make_step(trials, small_dataset, total_steps=12)
+        step.steps_until_capture = steps_before_capture
+        for number in range(6):
+            refused = steps_before_capture == number
+            with pytest.warns(match=r"not captured .* \(.* is capturing\)$") if refused else contextlib.nullcontext():
+                step.run(rows[:, number])
+        weights.append(network.parameters)
+    for refused, plain in zip(*weights, strict=True):
+        assert torch.equal(refused, plain)
+
+
+def test_memory_that_runs_out_while_a_step_is_captured_is_told(make_trial, small_dataset, monkeypatch):
+    @contextlib.contextmanager
+    def run_out(_):
+        raise torch.OutOfMemoryError("full")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", run_out)
+    _, step = make_step([make_trial()], small_dataset, total_steps=12)
+    step.steps_until_capture = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        step.run(epoch_order([make_trial()], 400, 1)[:, 0])
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("clipping", ["none", "norm", "value"])
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_captured_step_is_the_step(make_trial, small_dataset, optimizer):
-    trials = [make_trial(normalization="batch", optimizer=optimizer, seed=seed, dilution=seed) for seed in range(3)]
+def test_a_captured_step_is_the_step(make_trial, small_dataset, optimizer, compiled, clipping, precision):
+    fields = {"normalization": "batch", "optimizer": optimizer, "precision": precision}
+    fields |= {"clipping": clipping, "clipping_threshold": 0.1}
+    trials = [make_trial(**fields, seed=seed, dilution=seed) for seed in range(3)]
     rows = epoch_order(trials, 400, 1).to("cuda")
     weights = []
     for steps_before_capture in (3, 1000):
-        network, step = make_step(trials, small_dataset, total_steps=12, device="cuda")
+        network, step = make_step(trials, small_dataset, total_steps=12, device="cuda", compiled=compiled)
         step.steps_until_capture = steps_before_capture
         for number in range(10):
             step.run(rows[:, number])
@@ -384,6 +433,28 @@ def test_a_captured_step_is_the_step(make_trial, small_dataset, optimizer):
         weights.append([parameter.clone() for parameter in network.parameters])
     for captured, plain in zip(*weights, strict=True):
         torch.testing.assert_close(captured, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_member_that_diverges_on_a_gpu_leaves_the_others(make_trial, small_dataset):
+    trials = [make_trial(optimizer="sgd", learning_rate=rate, epochs=3) for rate in (1e-2, 1e30, 2e-2)]
+    *_, together = train_pack(trials, small_dataset, "cuda")
+    assert [member.trial_id for member in together] == [trials[0].trial_id, trials[2].trial_id]
+    for member, trial in zip(together, (trials[0], trials[2]), strict=True):
+        *_, (alone,) = train_pack([trial], small_dataset, "cuda")
+        assert member.metrics[schema.TRAIN_LOSS] == pytest.approx(alone.metrics[schema.TRAIN_LOSS], rel=1e-2)
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_goes_on_where_it_stopped(make_trial, small_dataset):
+    trial = make_trial(normalization="batch", epochs=3)
+    whole = []
+    for epoch, (member,) in enumerate(train_pack([trial], small_dataset, "cuda")):
+        whole.append(member.metrics[schema.TRAIN_LOSS])
+        if epoch == 1:
+            state = member.take_state()
+    rest = train_pack([trial], small_dataset, "cuda", resume_from={trial.trial_id: state})
+    assert [member.metrics[schema.TRAIN_LOSS] for (member,) in rest] == pytest.approx(whole[2:], rel=1e-4)
 
 
 @pytest.mark.gpu
