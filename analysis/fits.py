@@ -16,9 +16,9 @@ ERROR_COLUMNS = [
 def tabulate_final_errors(frames: StudyFrames) -> pd.DataFrame:
     """Return the final errors per network, optimizer, dilution and depth, at the best learning rate of each.
 
-    The best learning rate is the one with the lowest mean final *training* error over seeds, so that the test error
-    is not selected upon; rates that fewer seeds have finished than others are no candidates. `low` and `high` are the
-    extremes over seeds. Diverged trials count as chance; failed and unfinished ones do not count.
+    The best learning rate is the one with the lowest mean final *training* error over the seeds that all candidates
+    have, so that the test error is not selected upon; means are over all seeds of that rate, `low` and `high` are
+    their extremes. Diverged trials count as chance; failed and unfinished ones do not count.
     """
     counted = frames.trials.dropna(subset="final_train_error")
     cell = [*CELL, "depth"]

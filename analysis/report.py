@@ -160,9 +160,7 @@ def _describe_exclusions(findings: Findings) -> list[str]:
     if frames.incomplete:
         names = ", ".join(frames.incomplete[:3]) + (" and others" if len(frames.incomplete) > 3 else "")
         lines.append(f"The tables of {len(frames.incomplete)} trials are lost ({names}); their metrics stand for them.")
-    if findings.outcomes.note:
-        lines.append(findings.outcomes.note)
-    return lines
+    return [*lines, *filter(None, (findings.outcomes.left_out, findings.outcomes.note))]
 
 
 def _versions(libraries: Sequence[str]) -> list[str]:

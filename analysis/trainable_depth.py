@@ -19,6 +19,7 @@ from analysis.explosion_rates import estimate_rate, measure_growth
 from analysis.failure_curve import find_interval, fit_curve, likelihood_drop, penalised_likelihoods
 from analysis.tidy_frames import UNTRAINED, StudyFrames
 from study.mean_field import predicted_trainable_depth
+from study.rate_choice import DECIMALS, find_comparable
 
 DEPTH_COLUMNS = [
     *CELL, "architecture", "depths", "trials", "failed", "d50", "d50_low", "d50_high", "written", "spread", "lapse",
@@ -147,38 +148,51 @@ def fit_cell(chosen: pd.DataFrame, runs: pd.DataFrame, replicates: int, generato
     if runs["learning_rate"].nunique() == 1 or runs["seed"].nunique() == 1:
         return fit_trainable_depth(chosen["depth"].to_numpy(), chosen["failed"].to_numpy(dtype=float))
     depths, trials, failures = [], [], []
-    for depth, group in runs.groupby("depth", sort=True):
-        errors = group.pivot_table(index="learning_rate", columns="seed", values="error").to_numpy()
-        failed = group.pivot_table(index="learning_rate", columns="seed", values="failed", aggfunc="max").to_numpy()
+    for depth, judged in chosen.groupby("depth", sort=True):
+        group = runs[runs["depth"] == depth]
+        errors = group.pivot_table(index="learning_rate", columns="seed", values="error")
+        failed = group.pivot_table(index="learning_rate", columns="seed", values="failed", aggfunc="max")
+        as_chosen = judged.set_index("seed")["failed"].astype(float).reindex(errors.columns).to_numpy()
         depths.append(float(depth))
-        trials.append(float(errors.shape[1]))
-        failures.append(resample_failures(errors, failed.astype(float), replicates, generator))
+        trials.append(float(len(judged)))
+        failures.append(
+            resample_failures(errors.to_numpy(), failed.to_numpy(dtype=float), as_chosen, replicates, generator)
+        )
     return fit_counts(np.array(depths), np.array(trials), np.stack(failures, axis=1))
 
 
 def resample_failures(
-    errors: np.ndarray, failed: np.ndarray, replicates: int, generator: np.random.Generator
+    errors: np.ndarray, failed: np.ndarray, as_chosen: np.ndarray, replicates: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Return failures [replicates] of one depth: each seed at the rate that a bootstrap of the others finds best.
+
+    Rates are compared as in `choose_on_other_seeds`, and the seeds that it leaves out are left out here. Where a sample
+    chooses a rate that a seed was not trained with, the choice of all the others stands.
 
     Args:
         errors: final training errors [learning rates, seeds], nan where there is no run.
         failed: 1 for a failure, likewise.
+        as_chosen: 1 for a failure at the rate that all others find best [seeds], nan where a seed is left out.
         replicates: bootstrap samples.
         generator: source of randomness.
     """
-    seeds = errors.shape[1]
+    known = np.isfinite(errors)
+    rates, compared = find_comparable(known)
     total = np.zeros(replicates)
-    for seed in range(seeds):
-        others = np.delete(np.arange(seeds), seed) if seeds > 1 else np.array([seed])
-        drawn = errors[:, others[generator.integers(len(others), size=(replicates, len(others)))]]
-        known = np.isfinite(drawn)
-        mean = np.where(known, drawn, 0.0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)
-        mean = np.where(known.any(axis=2), mean, errors[:, seed, None])  # as in choose_on_other_seeds
-        # Rates that were not run with all of the others come after those that were.
-        mean = mean + 10.0 * (~known).sum(axis=2)
-        mean[~np.isfinite(errors[:, seed])] = math.inf
-        total += failed[np.round(mean, 12).argmin(axis=0), seed]
+    for seed in np.flatnonzero(np.isfinite(as_chosen)):
+        if known.sum(axis=1).max() < 2:
+            total += as_chosen[seed]  # at its own best rate: no two seeds have one in common
+            continue
+        others = np.flatnonzero(compared & (np.arange(len(compared)) != seed))
+        others = others if len(others) else np.delete(np.arange(len(compared)), seed)
+        drawn = others[generator.integers(len(others), size=(replicates, len(others)))]
+        counts = known[:, drawn].sum(axis=2)
+        mean = np.where(known, errors, 0.0)[:, drawn].sum(axis=2) / np.maximum(counts, 1)
+        mean[~rates] = math.inf
+        # Only where no seed has all candidates can one be missing from a sample, which then says nothing of it.
+        choice = np.round(np.where(counts > 0, mean, math.inf), DECIMALS).argmin(axis=0)
+        outcome = failed[choice, seed]
+        total += np.where(np.isfinite(outcome), outcome, as_chosen[seed])
     return total
 
 

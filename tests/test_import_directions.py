@@ -51,6 +51,7 @@ def test_directions(module):
         assert {name for name in ours if name.startswith("study.")} <= {"study.trial_config"}
     if package == "analysis":
         allowed = {"study.run_log_schema", "study.tracking_uri", "study.mean_field", "study.one_line_errors"}
+        allowed |= {"study.rate_choice"}
         assert {name for name in ours if name.startswith("study.")} <= allowed
         assert not roots(names) & {"torch", "ray", "search_spaces"}
     if package == "study":

@@ -109,23 +109,46 @@ def test_learning_rates_are_chosen_by_the_other_seeds():
     # Seed 0 was lucky at the second rate; seeds 1 and 2 found the first one better.
     errors = np.array([[0.9, 0.3, 0.3], [0.2, 0.5, 0.5]])
     failed = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    failures = resample_failures(errors, failed, 1000, np.random.default_rng(0))
+    failures = resample_failures(errors, failed, np.array([1.0, 1.0, 1.0]), 1000, np.random.default_rng(0))
     # Seed 0 is always judged at the first rate (1 failure). Seed 1 is at the first when both draws of (0, 2) are 2,
     # and at the second rate otherwise (3 of 4: the mean of 0.9 and 0.3 is above that of 0.2 and 0.5); so is seed 2.
     assert failures.mean() == pytest.approx(1 + 2 * 0.75, abs=0.06)
     assert set(failures) == {1.0, 2.0, 3.0}
 
 
-def test_a_rate_that_a_seed_was_not_trained_with_is_not_chosen_for_it():
+def test_seeds_that_are_left_out_are_not_resampled():
+    # Seed 0 lacks the rate that the others find best; they themselves are compared on each other.
     errors, failed = np.array([[np.nan, 0.1, 0.1], [0.5, 0.5, 0.5]]), np.array([[np.nan, 0, 0], [1.0, 1, 1]])
-    assert np.isfinite(resample_failures(errors, failed, 50, np.random.default_rng(0))).all()
+    failures = resample_failures(errors, failed, np.array([np.nan, 0.0, 0.0]), 50, np.random.default_rng(0))
+    assert set(failures) == {0.0}
+
+
+def test_a_seed_without_the_rate_of_a_sample_keeps_its_own():
+    # Samples of seed 1 alone prefer the first rate, which seed 0 lacks.
+    errors = np.array([[np.nan, 0.1, 0.5], [0.3, 0.4, 0.1]])
+    failed = np.array([[np.nan, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    failures = resample_failures(errors, failed, np.array([0.0, np.nan, np.nan]), 50, np.random.default_rng(0))
+    assert set(failures) == {0.0}
 
 
 def test_rates_that_no_other_seed_has_are_chosen_by_the_seed_itself():
     # As in sampled spaces: of two rates each the second trains, and nobody else knows it.
     errors = np.array([[0.9, np.nan], [0.2, np.nan], [np.nan, 0.9], [np.nan, 0.2]])
-    failures = resample_failures(errors, (errors > 0.5).astype(float), 20, np.random.default_rng(0))
+    failed = (errors > 0.5).astype(float)
+    failures = resample_failures(errors, failed, np.zeros(2), 20, np.random.default_rng(0))
     assert set(failures) == {0.0}
+
+
+def test_a_missing_trial_does_not_move_the_depth():
+    truth = Truth(learning_rates=(1e-3, 1e-2), depths=(4, 10, 25, 63), seeds=4, rate_depth_factor=0.15)
+    study = simulate_study(truth)
+    whole = estimate_trainable_depths(study).table.iloc[0]
+    lost = (study.trials["seed"] == 3) & (study.trials["learning_rate"] == 1e-3) & (study.trials["depth"] < 63)
+    less = dataclasses.replace(study, trials=study.trials[~lost])
+    row = estimate_trainable_depths(less).table.iloc[0]
+    assert (whole["trials"], whole["failed"]) == (16, 4)
+    assert (row["trials"], row["failed"]) == (13, 4)
+    assert row["d50"] == pytest.approx(whole["d50"], rel=0.05)
 
 
 def test_depths_beside_the_rule_and_the_critical_gsc():
