@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis.best_learning_rates import CELL, describe_runs
 from analysis.tidy_frames import StudyFrames
+from study.rate_choice import DECIMALS, find_comparable
 
 PARETO_COLUMNS = [
     *CELL, "depth", "seeds", "log10_gsc", "pseudo_linearity", "error", "on_front", "membership", "note",
@@ -82,17 +83,16 @@ def _resample_cell(runs: pd.DataFrame, replicates: int, generator: np.random.Gen
         for name in OBJECTIVES
     }
     seeds = tables["error"].shape[1]
-    complete = np.isfinite(tables["error"]).sum(axis=1)
-    rates = np.flatnonzero(complete == complete.max())
+    rates, compared = find_comparable(np.isfinite(tables["error"]))
     widening = math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     drawn = generator.integers(seeds, size=(replicates, seeds))
     means = []
-    for name in OBJECTIVES:
+    for table in (*tables.values(), np.where(compared, tables["error"], math.nan)):
         # A seed that is missing at some rate has that rate's mean: it adds no deviation.
-        table = tables[name][rates]
+        table = table[rates]
         center = np.nanmean(table, axis=1, keepdims=True)
         deviations = np.where(np.isfinite(table), table - center, 0.0)
         resampled = center[:, 0] + widening * deviations[:, drawn].mean(axis=2).T
         means.append(np.concatenate([center.T, resampled]))
-    chosen = means[OBJECTIVES.index("error")].argmin(axis=1)
+    chosen = np.round(means.pop(), DECIMALS).argmin(axis=1)
     return np.stack([mean[np.arange(replicates + 1), chosen] for mean in means], axis=1)

@@ -51,3 +51,10 @@ def test_the_learning_rate_is_the_best_one():
         simulate_study(dataclasses.replace(TRUTH, learning_rates=(1e-3, 1e-2), best_dilution=None))
     ).table
     assert table["error"].tolist() == pytest.approx([0.3] * 3)
+
+
+def test_a_missing_trial_does_not_change_the_rate():
+    study = simulate_study(dataclasses.replace(TRUTH, learning_rates=(1e-3, 1e-2), best_dilution=None))
+    lost = (study.trials["seed"] == 3) & (study.trials["learning_rate"] == 1e-3)
+    table = estimate_pareto_front(dataclasses.replace(study, trials=study.trials[~lost])).table
+    assert table["error"].tolist() == pytest.approx([0.3] * 3)
