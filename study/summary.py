@@ -5,24 +5,28 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from study import run_log_schema as schema
 from study.console_tables import make_plain_table, print_whole
+from study.rate_choice import rank_rates
 from study.trial_config import FIELD_NAMES, TrialConfig
 from study.trial_record import StudyFolder, read_lines
 
+CHANCE_ERROR = 0.9
+"""Where a record does not say it, as in the analysis."""
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Ending:
-    """Final errors of a trial, infinite where it did not end well, and `text` says how it ended."""
+    """Final errors of a trial, chance where it diverged and nan where there are none; `text` says how it ended."""
 
     text: str
-    train_error: float = math.inf
-    test_error: float = math.inf
+    train_error: float = math.nan
+    test_error: float = math.nan
 
 
 def print_summary(
@@ -42,17 +46,17 @@ def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None
     Networks are named by what differs within the study, besides what has a place of its own in the table.
 
     A cell shows the mean over seeds at the learning rate with the lowest final training error (so that the test error
-    is not selected upon) of the rates at which the most seeds ended well; a diverged or failed trial is named where
-    none of its cell did. `statuses` is by trial_id.
+    is not selected upon), compared as in a report: diverged trials count as chance, see `rate_choice` for missing ones.
+    A diverged or failed trial is named where none of that rate ended well. `statuses` is by trial_id.
     """
-    cells: dict[tuple[str, str, float], dict[int, dict[float, list[_Ending]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
+    cells: dict[tuple[str, str, float], dict[int, dict[float, dict[int, _Ending]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
     )
     differing = [name for name in FIELD_NAMES if name not in OWN_PLACES and _differs(trials, name)]
     for trial in trials:
         extra = "".join(f" {name}={getattr(trial, name)}" for name in differing)
         row = f"{trial.normalization}-{trial.activation}{extra}", trial.optimizer, trial.dilution
-        cells[row][trial.depth][trial.learning_rate].append(_read_ending(statuses[trial.trial_id], folder, trial))
+        cells[row][trial.depth][trial.learning_rate][trial.seed] = _read_ending(statuses[trial.trial_id], folder, trial)
     depths = sorted({trial.depth for trial in trials})
     table = make_plain_table()
     table.add_column("network")
@@ -66,16 +70,18 @@ def _make_table(trials: Sequence[TrialConfig], statuses: Mapping[str, str | None
     return table
 
 
-def _write_best(rates: Mapping[float, Sequence[_Ending]]) -> str:
-    """Return the text of the learning rate at which the most seeds ended well, of those the one that trained best."""
-    best = rates[min(rates, key=lambda rate: (*_rank(rates[rate]), rate))]
-    errors = [ending.test_error for ending in best if math.isfinite(ending.test_error)]
-    return f"{sum(errors) / len(errors):.3f}" if errors else min(ending.text for ending in best)
+def _write_best(endings: Mapping[float, Mapping[int, _Ending]]) -> str:
+    """Return the mean test error, or how trials ended, at the learning rate that trained best, of several the smallest.
 
-
-def _rank(seeds: Sequence[_Ending]) -> tuple[int, float]:
-    errors = [ending.train_error for ending in seeds if math.isfinite(ending.test_error)]
-    return -len(errors), sum(errors) / len(errors) if errors else math.inf
+    `endings` is by learning rate and seed.
+    """
+    rates, seeds = sorted(endings), sorted({seed for by_seed in endings.values() for seed in by_seed})
+    none = _Ending("not run")
+    errors = [[endings[rate].get(seed, none).train_error for seed in seeds] for rate in rates]
+    best = endings[rates[int(rank_rates(np.array(errors)).argmin())]].values()
+    known = [ending.test_error for ending in best if math.isfinite(ending.test_error)]
+    ended_well = any(not ending.text for ending in best)
+    return f"{sum(known) / len(known):.3f}" if ended_well else min(ending.text for ending in best)
 
 
 def _differs(trials: Sequence[TrialConfig], name: str) -> bool:
@@ -87,9 +93,14 @@ def _differs(trials: Sequence[TrialConfig], name: str) -> bool:
 def _read_ending(status: str | None, folder: StudyFolder, trial: TrialConfig) -> _Ending:
     lines = [line for line, _ in read_lines(folder.record_path(trial.trial_id))]
     epochs = [line["metrics"] for line in lines if line["kind"] == "epoch"]
+    if status == schema.STATUS_DIVERGED and trial.epochs:
+        chance = float(lines[0]["environment"].get(schema.TAG_CHANCE_ERROR, CHANCE_ERROR)) if lines else CHANCE_ERROR
+        return _Ending(status, chance, chance)
     if status != schema.STATUS_OK:
         return _Ending(status or ("unfinished" if lines else "not run"))
-    if not epochs:
+    if not lines or lines[-1]["kind"] != "end":  # lost, or cut off after it was sent
         return _Ending("in MLflow")
+    if not epochs:
+        return _Ending("not finite")
     train_error, test_error = (epochs[-1].get(name) for name in (schema.TRAIN_ERROR, schema.TEST_ERROR))
     return _Ending("not finite") if None in (train_error, test_error) else _Ending("", train_error, test_error)
