@@ -119,7 +119,7 @@ class RunLog:
             self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def find_runs(self) -> dict[str, Run]:
-        """Return the run of each trial, a complete one if there is one, and drop all others."""
+        """Return the run of each trial, that of its record if it is complete, else a complete one; drop all others."""
         runs: dict[str, Run] = {}
         for run in list(search_runs(self.client, self.experiment_id)):  # whole: pages shift when runs are deleted
             trial_id = run.data.tags.get(schema.TAG_TRIAL_ID)
@@ -127,17 +127,29 @@ class RunLog:
                 continue
             rival = runs.setdefault(trial_id, run)
             if rival is not run:
-                kept, dropped = (run, rival) if is_complete(run) and not is_complete(rival) else (rival, run)
+                attempt = self.read_attempt(trial_id)
+                kept, dropped = sorted((rival, run), key=lambda one: (not is_sent(one, attempt), not is_complete(one)))
                 self.client.delete_run(dropped.info.run_id)
                 runs[trial_id] = kept
         return runs
 
     def complete_trials(self) -> dict[str, str]:
-        """Return how the trials ended whose runs are complete; none where the server fails."""
+        """Return how the trials ended whose runs are complete and of their record's attempt, if there is a record.
+
+        None where the server fails.
+        """
         with contextlib.suppress(*SERVER_FAILURES):
-            runs = self.find_runs()
-            return {name: run.data.tags[schema.TAG_STATUS] for name, run in runs.items() if is_complete(run)}
+            return {
+                name: run.data.tags[schema.TAG_STATUS]
+                for name, run in self.find_runs().items()
+                if is_complete(run) and is_sent(run, self.read_attempt(name))
+            }
         return {}
+
+    def read_attempt(self, trial_id: str) -> str | None:
+        """Return the attempt that a trial's record is of; None when there is no record."""
+        start = read_start(self.folder.record_path(trial_id))
+        return None if start is None else start.get("attempt", "")
 
     def begin_transmission(self, trial_id: str, may_have_runs: bool = True) -> "Transmission":
         """Prepare to send a trial's record; runs that it has already will be replaced, if it may have any."""
@@ -170,10 +182,16 @@ def is_complete(run: Run) -> bool:
     return run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
 
 
-def is_sent(run: Run, attempt: str) -> bool:
-    """Say whether a run holds all of the ended record of this attempt, whichever way it ended."""
+def is_sent(run: Run, attempt: str | None) -> bool:
+    """Say whether a run holds all of the ended record of this attempt; None: of a record that is lost.
+
+    A run of another attempt is of another training, which numbers and code may tell apart. One that ended well, and is
+    all that there is of its trial, counts.
+    """
+    if attempt is None:
+        return is_complete(run)
     ended = run.info.status in ("FINISHED", "FAILED") and schema.TAG_STATUS in run.data.tags
-    return is_complete(run) or (ended and run.data.tags.get(schema.TAG_ATTEMPT) == attempt)
+    return ended and run.data.tags.get(schema.TAG_ATTEMPT, "") == attempt
 
 
 @dataclasses.dataclass

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from study import run_log_schema as schema
 from study.tracking_uri import without_secrets
 from study.trial_config import one_line
-from study.trial_record import read_start
 
 if TYPE_CHECKING:
     from study.run_log import RunLog, Transmission
@@ -156,11 +156,9 @@ class RunSender:
 
         if trial_id not in self._transmissions:
             earlier = self._earlier_runs.get(trial_id)
-            if earlier is not None:
-                attempt = (read_start(self._log.folder.record_path(trial_id)) or {}).get("attempt", "")
-                if is_sent(earlier, attempt):
-                    self._sent[trial_id] = attempt
-                    return
+            if earlier is not None and is_sent(earlier, self._log.read_attempt(trial_id)):
+                self._sent[trial_id] = earlier.data.tags.get(schema.TAG_ATTEMPT, "")
+                return
             self._transmissions[trial_id] = self._log.begin_transmission(trial_id, earlier is not None)
         transmission = self._transmissions[trial_id]
         transmission.advance()

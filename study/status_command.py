@@ -152,7 +152,11 @@ def _print(
     epochs = f"{facts['epochs_done']} of {facts['epochs']}"
     table.add_row(str(len(states)), *by_status, epochs, str(facts["begun_again"]))
     print_whole(table, console)
-    for state in [state for state in states if state.status == UNFINISHED][:SHOWN]:
+    cut_off = [state for state in states if state.status == UNFINISHED and _was_sent(state, sent)]
+    for state in cut_off[:SHOWN]:
+        text = f"cut off: {state.name}: its record ends after epoch {state.epochs_done} of {state.epochs}"
+        tell(f"{text}, MLflow has all of it")
+    for state in [state for state in states if state.status == UNFINISHED and state not in cut_off][:SHOWN]:
         age = format_duration(max(time.time() - state.last_news_ms / 1000, 0))
         text = f"unfinished: {state.name}: epoch {state.epochs_done} of {state.epochs}, last news {age} ago"
         tell(text + (f"; {state.notice}" if state.notice else ""))
@@ -173,6 +177,11 @@ def _print(
         tell("The driver sends to MLflow while it runs, and notes at its end what it sent.")
     elif not sent and any(state.error or state.status in schema.ENDED_STATUSES for state in states):
         tell(f"Nothing was sent to MLflow yet: {sync_to_usual}")
+
+
+def _was_sent(state: TrialState, sent: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a store that is still there has the whole of a record: if it has not ended, it was cut off since."""
+    return any(attempts.get(state.trial_id) == state.attempt and not is_gone(store) for store, attempts in sent.items())
 
 
 def is_gone(store: str) -> bool:

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis import load_study
 from study import run_log_schema as schema
-from study.run_log import METRICS_PER_REQUEST, RunLog, is_complete
+from study.run_log import METRICS_PER_REQUEST, RunLog, is_complete, is_sent
 from study.tracking import Connection
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
@@ -168,6 +168,34 @@ def test_of_several_runs_of_a_trial_the_complete_one_stays(run_log, folder, make
     run_log.client.create_run(run_log.experiment_id)  # somebody else's, no trial
     assert {key: run.info.run_id for key, run in run_log.find_runs().items()} == {trial.trial_id: complete.run_id}
     assert len(active_runs(run_log)) == 2
+
+
+def test_of_several_complete_runs_that_of_the_record_stays(run_log, folder, make_trial):
+    trial = make_trial()
+    attempts = []
+    for error in (0.5, 0.25):
+        write_record(folder, trial, error)
+        run_log.begin_transmission(trial.trial_id, may_have_runs=False).advance()
+        attempts.append(run_log.read_attempt(trial.trial_id))
+    newest_first = [run.data.tags[schema.TAG_ATTEMPT] for run in active_runs(run_log)]
+    record = folder.record_path(trial.trial_id)
+    record.write_text(record.read_text().replace(newest_first[0], newest_first[1]))
+    assert run_log.find_runs()[trial.trial_id].data.tags[schema.TAG_ATTEMPT] == newest_first[1]
+
+
+def test_a_complete_run_of_another_attempt_is_not_the_records(run_log, folder, make_trial):
+    trial = make_trial()
+    write_record(folder, trial)
+    run_log.begin_transmission(trial.trial_id).advance()
+    (run,) = active_runs(run_log)
+    assert is_sent(run, run_log.read_attempt(trial.trial_id))
+    assert run_log.complete_trials() == {trial.trial_id: schema.STATUS_OK}
+    write_record(folder, trial, error=0.25)
+    assert not is_sent(run, run_log.read_attempt(trial.trial_id))
+    assert run_log.complete_trials() == {}
+    folder.record_path(trial.trial_id).unlink()  # MLflow's run is all that is left of it
+    assert is_sent(run, run_log.read_attempt(trial.trial_id))
+    assert run_log.complete_trials() == {trial.trial_id: schema.STATUS_OK}
 
 
 def test_nothing_is_missed_when_runs_are_dropped_between_pages(run_log, folder, make_trial, monkeypatch):

@@ -265,6 +265,33 @@ def test_a_trial_that_went_on_is_sent_anew_and_others_stay(folder, trials, capsy
     assert after[trials[2].trial_id].info.run_id != before[trials[2].trial_id]
 
 
+def test_a_trial_that_was_trained_anew_replaces_its_run(folder, make_trial, capsys):
+    trial = make_trial()
+    for _ in range(2):
+        folder.record_path(trial.trial_id).unlink(missing_ok=True)  # to be trained again, by other code
+        write_record(folder, trial)
+        for _ in range(2):
+            assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+        (run,) = runs()
+        attempt = read_start(folder.record_path(trial.trial_id))["attempt"]
+        assert run.data.tags["attempt"] == attempt
+        assert read_sent(folder)[uri()] == {trial.trial_id: attempt}
+
+
+def test_a_record_that_was_cut_off_after_it_was_sent_is_told(folder, make_trial, capsys):
+    trial = make_trial()
+    write_record(folder, trial)
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    record = folder.record_path(trial.trial_id)
+    record.write_bytes(b"".join(record.read_bytes().splitlines(keepends=True)[:2]))
+    capsys.readouterr()
+    assert main(["status", "some"]) == 0
+    assert f"cut off: {trial.name}: its record ends after epoch 0 of 2, MLflow has all of it" in capsys.readouterr().out
+    (run,) = runs()
+    assert main(["sync", "some", "--tracking-uri", uri()]) == 0
+    assert [again.info.run_id for again in runs()] == [run.info.run_id]
+
+
 def test_a_study_that_is_being_run_is_not_sent_by_another(folder, trials, capsys):
     with FileLock(folder.driver_lock):
         (folder.path / "driver").write_text("process 7 on host-b\n")
