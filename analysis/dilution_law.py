@@ -47,6 +47,7 @@ def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
     tables, verdicts = [], {}
     others = [name for name in ARCHITECTURE if name != "dilution"]
     for (name, *_), group in growth.groupby(["network", *others], sort=True):
+        assert name not in verdicts, f"two networks have the name {name}"
         levels = group["dilution"].nunique()
         shared = group.groupby("depth")["dilution"].nunique()
         if levels < 2 or not (shared == levels).any():

@@ -144,14 +144,15 @@ def name_groups(trials: pd.DataFrame) -> pd.DataFrame:
 def _write_differences(trials: pd.DataFrame, fields: list[str]) -> pd.Series:
     """Write those of the fields that differ, as in ` width=50 epochs=5`.
 
-    Depth, dilution, optimizer, learning rate and seed have places of their own in tables and figures. A field that
-    differs between optimizers alone (momentum, say) belongs to the optimizer.
+    Depth, dilution, optimizer, learning rate and seed have places of their own in tables and figures. A field of the
+    training that differs between optimizers alone (momentum, say) belongs to the optimizer; networks that do are two.
     """
     written = pd.Series("", index=trials.index)
     for field in schema.PARAM_TYPES:
         if field not in fields or field in OWN_PLACES:
             continue
-        if trials.groupby("optimizer")[field].nunique().max() > 1:
+        values = trials[field] if field in UNTRAINED else trials.groupby("optimizer")[field]
+        if np.max(values.nunique()) > 1:
             written = written + f" {field}=" + trials[field].map(write_value)
     return written
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.dilution_law import _judge, check_dilution_law, check_law
+from analysis.tidy_frames import name_groups
 from tests.simulated_studies import Truth, simulate_study
 
 DILUTED = Truth(dilutions=(0.0, 1.0, 2.0), depths=(20, 80))
@@ -60,3 +61,17 @@ def test_the_prediction_is_of_the_seeds_that_the_test_is_of():
     )
     apart = check_law(np.array([0.0, 1.0]), np.array([[1.5, np.nan], [np.nan, 1.2]]))
     assert apart["predicted_growth"][1] == pytest.approx(1.25)
+
+
+def test_networks_that_differ_between_optimizers_alone_are_two():
+    study = simulate_study(
+        dataclasses.replace(DILUTED, optimizers=("adam", "sgd"), widths=(100, 400), seed_spread=0.002)
+    )
+    kept = (study.trials["optimizer"] == "adam") == (study.trials["width"] == 100)
+    study = dataclasses.replace(study, trials=name_groups(study.trials[kept]))
+    assert set(study.trials["architecture"]) == {"batch-relu width=100", "batch-relu width=400"}
+    broken = study.trials.loc[(study.trials["width"] == 100) & (study.trials["dilution"] == 2.0), "run_id"]
+    study.layers.loc[study.layers["run_id"].isin(broken), "log10_gsc"] *= 1.5
+    verdicts = check_dilution_law(study).verdicts
+    assert "does not hold" in verdicts["batch-relu width=100"]
+    assert "not contradicted" in verdicts["batch-relu width=400"]
