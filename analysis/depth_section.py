@@ -12,6 +12,7 @@ from analysis.section import (
     Drawing,
     Section,
     Table,
+    apart,
     depth_range,
     fixed,
     has_intervals,
@@ -82,7 +83,7 @@ def _tabulate_depths(findings: Findings) -> Table:
         {
             "network": text("network"),
             "optimizer": text("optimizer"),
-            "k": number("dilution"),
+            "k": apart(findings.depths.table, "dilution"),
             "D50": lambda row: UNKNOWN if pd.isna([row.d50, row.d50_low, row.d50_high]).all() else str(row.written),
             "depths": depth_range("depths"),
             "failed": lambda row: f"{row.failed:g} of {row.trials:g}",
@@ -139,7 +140,7 @@ def _tabulate_errors(findings: Findings) -> Table:
         "final_errors",
         "Final errors, training / test, at the best learning rate (mean over seeds)",
         errors,
-        {"network": text("network"), "optimizer": text("optimizer"), "k": number("dilution")},
+        {"network": "network", "optimizer": "optimizer", "k": "dilution"},
         "depth",
         text("written"),
     )

@@ -81,5 +81,15 @@ def write_short(number: float, digits: int = 3) -> str:
     return f"{number:.0f}" if 10**digits <= abs(float(short)) and abs(number) < 1e6 else short
 
 
+def write_apart(numbers: Iterable[float]) -> dict[float, str]:
+    """Return number → text, ascending, with three significant digits, or as many more as tell all of them apart."""
+    distinct = sorted(set(numbers))
+    for digits in range(3, 17):
+        shorter = {number: write_short(number, digits) for number in distinct}
+        if len(set(shorter.values())) == len(distinct):
+            return shorter
+    return {number: repr(float(number)) for number in distinct}
+
+
 def _write(number: float | None, digits: int) -> str:
     return "" if number is None else write_short(number, digits)

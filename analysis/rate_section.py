@@ -18,6 +18,7 @@ from analysis.section import (
     make_table,
     number,
     p_value,
+    apart,
     say_by_subject,
     text,
 )
@@ -96,7 +97,7 @@ def _tabulate_rates(rates: pd.DataFrame) -> Table:
         rates,
         {
             "network": text("network"),
-            "k": number("dilution"),
+            "k": apart(forms, "dilution"),
             "depths": depth_range("depths"),
             "seeds": text("seeds"),
             "rate r": fixed("explosion_rate", 4),
@@ -121,7 +122,7 @@ def _tabulate_training(trained: pd.DataFrame) -> Table:
         {
             "network": text("network"),
             "optimizer": text("optimizer"),
-            "k": number("dilution"),
+            "k": apart(rates, "dilution"),
             "epoch": number("epoch"),
             "seeds": text("seeds"),
             "rate r": fixed("explosion_rate", 4),
@@ -138,7 +139,7 @@ def _tabulate_law(law: pd.DataFrame) -> Table:
         law,
         {
             "network": text("network"),
-            "k": number("dilution"),
+            "k": apart(last, "dilution"),
             "seeds": text("seeds"),
             "r_k²": fixed("growth", 4),
             "95% interval": interval("growth_low", "growth_high", 4),
@@ -160,7 +161,7 @@ def _tabulate_forms(forms: pd.DataFrame) -> Table:
         forms,
         {
             "network": text("network"),
-            "k": number("dilution"),
+            "k": apart(law, "dilution"),
             "depth": text("depth"),
             "seeds": text("seeds"),
             "best": text("best"),

@@ -14,7 +14,7 @@ import pandas as pd
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
-from analysis.estimates import parse_list, write_list
+from analysis.estimates import parse_list, write_apart, write_list
 from analysis.figure_style import Rendered
 
 Cell = Callable[[Any], str]
@@ -83,20 +83,43 @@ def make_cross_table(
     name: str,
     title: str,
     frame: pd.DataFrame,
-    cells: Mapping[str, Cell],
+    columns: Mapping[str, str],
     across: str,
     write: Cell,
     legend: str = "",
 ) -> Table:
-    """Write a frame for people with the values of one column across, and a row for each content of `cells`."""
-    values = sorted(frame[across].unique())
-    rows: dict[tuple[str, ...], dict[Any, str]] = {}
+    """Write a frame for people with the values of one column across, and a row for each content of `columns`.
+
+    `columns` is heading → column of names or numbers; numbers that differ are written so that they can be told apart.
+    """
+    first, values = [_told_apart(frame[column]) for column in columns.values()], _told_apart(frame[across])
+    rows: dict[tuple[Any, ...], dict[Any, str]] = {}
     for row in frame.itertuples(index=False):
-        rows.setdefault(tuple(cell(row) for cell in cells.values()), {})[getattr(row, across)] = write(row)
-    texts = [[*first, *(others.get(value, "") for value in values)] for first, others in rows.items()]
-    headings = [*cells, *(f"{across} {value:g}" for value in values)]
+        key = tuple(getattr(row, column) for column in columns.values())
+        rows.setdefault(key, {})[getattr(row, across)] = write(row)
+    texts = [
+        [
+            *(written[part] for written, part in zip(first, key, strict=True)),
+            *(others.get(value, "") for value in values),
+        ]
+        for key, others in rows.items()
+    ]
+    headings = [*columns, *(f"{across} {written}" for written in values.values())]
     numeric = [_is_numeric([row[place] for row in texts]) for place in range(len(headings))]
     return Table(name, title, frame, headings, texts, numeric, legend)
+
+
+def _told_apart(column: pd.Series) -> dict[Any, str]:
+    """Return value → text, in ascending order."""
+    if pd.api.types.is_numeric_dtype(column):
+        return write_apart(column)
+    return {value: str(value) for value in sorted(set(column))}
+
+
+def apart(frame: pd.DataFrame, column: str) -> Cell:
+    """Return what writes a column of numbers so that those that differ can be told apart."""
+    written = write_apart(frame[column].dropna())
+    return lambda row: written.get(getattr(row, column), UNKNOWN)
 
 
 def text(column: str) -> Cell:
@@ -161,6 +184,13 @@ def say_by_subject(sentences: Mapping[str, str]) -> list[str]:
     for subject, sentence in sentences.items():
         subjects.setdefault(sentence, []).append(subject)
     return [f"{', '.join(named)}: {sentence}" for sentence, named in subjects.items()]
+
+
+def name_left_out(networks: Sequence[str]) -> str:
+    """Return what a caption says of networks that have no data where others have: " (without batch-relu)"."""
+    if not networks:
+        return ""
+    return f" (without {', '.join(networks)})" if len(networks) < 4 else f" (without {len(networks)} networks)"
 
 
 def write_number(value: float | None, digits: int = 3) -> str:
@@ -233,4 +263,4 @@ def make_console_table(table: Table, width: int, rows: int | None = None) -> Con
 def _is_numeric(cells: Sequence[str]) -> bool:
     """Whether a column of text holds numbers (or intervals of them), so that it reads best aligned to the right."""
     known = [cell for cell in cells if cell not in ("", UNKNOWN)]
-    return bool(known) and all(cell.lstrip("≥≤<−- ")[:1].isdigit() for cell in known)
+    return bool(known) and all((first := cell.lstrip("≥≤<−- ")[:1]).isdigit() or first == "∞" for cell in known)

@@ -10,7 +10,18 @@ from rich.console import Console
 
 from analysis.best_dilution import DILUTION_COLUMNS, BestDilutions
 from analysis.failure_design import GSC
-from analysis.section import fixed, interval, make_console_table, make_table, number, p_value, text, write_number
+from analysis.section import (
+    apart,
+    fixed,
+    interval,
+    make_console_table,
+    make_cross_table,
+    make_table,
+    number,
+    p_value,
+    text,
+    write_number,
+)
 from analysis.statements import say_how_deep, say_what_fixes, say_what_stops
 from analysis.tradeoff import COEFFICIENT_COLUMNS, Tradeoff
 from analysis.trainable_depth import DEPTH_COLUMNS, TrainableDepths
@@ -345,6 +356,24 @@ def test_columns_that_hold_nothing_are_left_out():
 )
 def test_numbers(value, written):
     assert write_number(value) == written
+
+
+def test_levels_that_hardly_differ_have_rows_of_their_own():
+    levels = [1.001, 1.004, 1.0]
+    frame = pd.DataFrame({"network": "a", "k": levels, "depth": [4.0, 4.0004, 4.0], "error": ["x", "y", "z"]})
+    crossed = make_cross_table("some", "Some", frame, {"network": "network", "k": "k"}, "depth", text("error"))
+    assert crossed.headings == ["network", "k", "depth 4", "depth 4.0004"]
+    assert crossed.rows == [["a", "1.001", "x", ""], ["a", "1.004", "", "y"], ["a", "1", "z", ""]]
+    assert [row[0] for row in make_table("some", "Some", frame, {"k": apart(frame, "k")}).rows] == [
+        "1.001",
+        "1.004",
+        "1",
+    ]
+
+
+def test_a_column_with_infinity_is_one_of_numbers():
+    frame = pd.DataFrame({"a": ["12", "∞", "–"]})
+    assert make_table("some", "Some", frame, {"a": text("a")}).numeric == [True]
 
 
 def test_no_number_is_cut_in_a_narrow_terminal():
