@@ -3,9 +3,12 @@
 import contextlib
 import functools
 import io
+import json
 import re
 import shlex
 import shutil
+import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -237,6 +240,21 @@ def test_nothing_is_said_twice(report_of):
 def test_lost_tables_are_told(report_of):
     folder, _ = report_of("tables-lost")
     assert "The tables of 8 trials are lost" in words_of(folder / "index.html")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the page's script takes node to run outside of a browser")
+def test_unknown_numbers_are_sorted_last_and_infinite_ones_largest():
+    template = Path(analysis_command.__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    (script,) = re.findall(r"(?s)<script>(.*?)</script>", template)
+    # What is declared before the loop over headings needs no page.
+    declared = script[: script.index("for (const heading")]
+    cells = ["–", "∞", "≥ 84", "", "9.5 to 12", "−", "1e-3"]
+    sort = "cells.map(numberIn).sort((a, b) => compare(a, b, up)).map(String)"
+    program = f"{declared}const cells = {json.dumps(cells)}; for (const up of [true, false]) console.log({sort}.join())"
+    printed = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True, timeout=60).stdout
+    up, down = (line.split(",") for line in printed.split())
+    assert up == ["0.001", "9.5", "84", "Infinity", "null", "null", "null"]
+    assert down == ["Infinity", "84", "9.5", "0.001", "null", "null", "null"]
 
 
 def test_the_page_needs_nothing_from_elsewhere(report_of):
