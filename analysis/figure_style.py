@@ -7,6 +7,7 @@ import functools
 import io
 import logging
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,15 +15,23 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike
 from PIL import Image
+
+from analysis.estimates import write_apart
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names every font that is not there
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Color = str | tuple[float, float, float, float]
 
 CATEGORY_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Okabe and Ito's palette."""
@@ -31,6 +40,11 @@ THEORY_COLOR = "#111111"
 CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linewidth": 1, "linestyle": (0, (1, 1.5))}
 FAILURE_STYLE: dict[str, Any] = {"color": "#a0a0a0", "linewidth": 1}
 DOTS_PER_INCH = 150
+LINE_INCHES = 0.14
+"""Height of a line of a panel's title."""
+MOST_LEVELS_IN_LEGEND = 8
+MOST_LABELS = 6
+"""On an axis of a panel where what is labelled stands at equal distances."""
 NARROW_INCHES = 4.2
 _PAGE_IS_NARROW = contextvars.ContextVar("page_is_narrow", default=False)
 
@@ -84,15 +98,19 @@ def narrow_page() -> Iterator[None]:
 
 
 def make_panels(
-    count: int, columns: int = 3, *, panel_width: float = 2.35, panel_height: float = 2.0
+    count: int, columns: int = 3, *, panel_width: float = 2.35, panel_height: float = 2.0, margin: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure and `count` axes in reading order that share scales, at most so many in a row."""
+    """Return a figure and `count` axes in reading order that share scales, at most so many in a row.
+
+    `margin` is what long names beside the panels take, in inches: the figure is wider by it.
+    """
     columns = min(columns, count)
     if _PAGE_IS_NARROW.get():
         columns = min(columns, 2 if panel_width < 3 else 1)
         panel_width = min(NARROW_INCHES / columns, max(panel_width, NARROW_INCHES / 2))
+        margin = min(margin, NARROW_INCHES / 2)
     rows = math.ceil(count / columns)
-    width = max(panel_width * columns, 3.4)
+    width = max(panel_width * columns, 3.4) + margin
     figure = Figure(figsize=(width, panel_height * rows + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -104,17 +122,71 @@ def make_panels(
 
 
 def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put a legend above all panels, in rows of equal length that fit."""
+    """Put a legend above all panels, in rows of equal length that fit, and make the figure higher by them."""
+    if not handles:
+        return
     longest = max(len(str(handle.get_label())) for handle in handles)
     fitting = int(figure.get_figwidth() / (0.55 + 0.075 * longest))
     rows = math.ceil(len(handles) / min(max(fitting, 1), 6))
     figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows))
+    figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 1))
 
 
-def title_panel(panel: Axes, title: str) -> None:
-    """Put a name above a panel, broken into lines that fit."""
-    inches = panel.bbox.width / mpl.rcParams["figure.dpi"]
-    panel.set_title("\n".join(textwrap.wrap(title, max(int(inches * 18), 12))) or " ", fontsize=8.5)
+def make_level_handles(colors: dict[float, Color], **style: Any) -> list[Line2D]:
+    """Return entries of a legend for dilution levels; none where they are so many that `add_level_bar` shows them."""
+    if len(colors) > MOST_LEVELS_IN_LEGEND:
+        return []
+    written = write_apart(colors)
+    return [Line2D([], [], color=color, label=f"k = {written[level]}", **style) for level, color in colors.items()]
+
+
+def add_level_bar(figure: Figure, panels: Sequence[Axes], colors: dict[float, Color]) -> None:
+    """Put a bar with the colours of dilution levels beside the panels, where they are too many for a legend."""
+    if len(colors) <= MOST_LEVELS_IN_LEGEND:
+        return
+    levels, edges = list(colors), np.arange(len(colors) + 1)
+    scale = mpl.cm.ScalarMappable(BoundaryNorm(edges, len(levels)), ListedColormap(list(colors.values())))
+    bar = figure.colorbar(scale, ax=list(panels), fraction=0.04, pad=0.02, aspect=30)
+    shown = spread_places(len(levels), MOST_LEVELS_IN_LEGEND)
+    written = write_apart(colors)
+    bar.set_ticks([place + 0.5 for place in shown], labels=[written[levels[place]] for place in shown], minor=False)
+    bar.set_ticks([], minor=True)
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.set_label("dilution level k", fontsize=9)
+
+
+def title_panel(panel: Axes, title: str, inches: float | None = None) -> None:
+    """Put a name above a panel (so wide), broken into lines that fit, in smaller type where a word does not.
+
+    The figure becomes higher by what lines beyond the second take.
+    """
+    inches = panel.bbox.width / mpl.rcParams["figure.dpi"] if inches is None else inches
+    fitting = max(int(inches * 18), 12)
+    lines = wrap_name(title, fitting)
+    size = 8.5 * max(min(1.0, fitting / max(map(len, lines))), 0.65)
+    figure, place = panel.get_figure(root=True), panel.get_subplotspec()
+    assert figure is not None
+    assert place is not None
+    row = [other for other in figure.axes if (at := other.get_subplotspec()) and at.rowspan == place.rowspan]
+    there = max(other.get_title().count("\n") + 1 for other in row)
+    added = max(len(lines), 2) - max(there, 2)
+    figure.set_figheight(figure.get_figheight() + LINE_INCHES * max(added, 0))
+    panel.set_title("\n".join(lines), fontsize=size)
+
+
+def wrap_name(name: str, width: int) -> list[str]:
+    """Break a name into lines of at most so many characters, at blanks, or where it must be after "=", "-" and "_"."""
+    lines = textwrap.wrap(name, width, break_long_words=False, break_on_hyphens=False) or [" "]
+    return [part for line in lines for part in _break_word(line, width)]
+
+
+def _break_word(word: str, width: int) -> list[str]:
+    parts = [""]
+    for piece in re.findall(r"[^=_-]+[=_-]?|[=_-]", word) if len(word) > width else [word]:
+        if parts[-1] and len(parts[-1] + piece) > width:
+            parts.append("")
+        parts[-1] += piece
+    return parts
 
 
 def label_axes(figure: Figure, x: str, y: str) -> None:
@@ -162,12 +234,18 @@ def save_figure(figure: Figure, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def ordered_colors(values: Sequence[float]) -> dict[float, tuple]:
+def ordered_colors(values: Sequence[float] | np.ndarray) -> dict[float, Color]:
     """Give ordered values (dilution levels) colours from dark to light that keep their order in grey, too."""
     ordered = sorted(set(values))
     positions = np.linspace(0.0, 0.82, max(len(ordered), 2))
     colormap = mpl.colormaps["viridis"]
     return {value: colormap(position) for value, position in zip(ordered, positions, strict=False)}
+
+
+def level_colors(shown: pd.Series, levels: Sequence[float] | None = None) -> dict[float, Color]:
+    """Give the dilution levels of a figure colours: those that they have among all `levels` of the study."""
+    colors = ordered_colors(shown.unique() if levels is None else [*levels, *shown.unique()])
+    return {level: colors[level] for level in sorted(shown.unique())}
 
 
 def category_colors(values: Sequence[str]) -> dict[str, str]:
@@ -186,6 +264,12 @@ def label_plain_ticks(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xticks([], minor=True)
 
 
+def label_powers(axes: Axes) -> None:
+    """Label a y axis of logarithms (base 10) with powers, which may be larger than any number of a computer."""
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda power, _: f"$10^{{{power:g}}}$"))
+
+
 def spread_depths(depths: Sequence[float] | np.ndarray) -> list[float]:
     """Keep depths that are far enough apart to be labelled on a logarithmic axis, the deepest among them."""
     kept: list[float] = []
@@ -193,6 +277,40 @@ def spread_depths(depths: Sequence[float] | np.ndarray) -> list[float]:
         if not kept or kept[-1] / depth >= 1.7:
             kept.append(depth)
     return kept[::-1]
+
+
+def spread_places(count: int, most: int = MOST_LABELS) -> list[int]:
+    """Return places among `count`, the first among them, equally far apart and at most so many."""
+    return list(range(0, count, max(math.ceil(count / most), 1)))
+
+
+def label_categories(axis: Axis, values: Sequence[float]) -> None:
+    """Label values that stand at 0, 1, 2, … on an axis; not all of them where they are many."""
+    written, shown = write_apart(values), spread_places(len(values))
+    axis.set_ticks(shown, [written[values[place]] for place in shown])
+
+
+def mark_edges(panel: Axes, places: ArrayLike, ends: ArrayLike, color: Color, *, across: bool = False) -> None:
+    """Put arrows at the edges of a panel where `ends`, y (or x when `across`), lie beyond them, or are missing.
+
+    `ends` holds low and high ends [2, places]; nan is an open one.
+    """
+    low, high = panel.get_xlim() if across else panel.get_ylim()
+    place, (lows, highs) = np.asarray(places, dtype=float), np.asarray(ends, dtype=float)
+    markers = ("<", ">") if across else ("v", "^")
+    for edge, is_beyond, marker in ((low, ~(lows >= low), markers[0]), (high, ~(highs <= high), markers[1])):
+        at, edges = place[is_beyond], np.full(int(is_beyond.sum()), edge)
+        x, y = (edges, at) if across else (at, edges)
+        if len(at):
+            panel.plot(x, y, marker, color=color, markersize=4.5, clip_on=False, zorder=3)
+
+
+def draw_band(panel: Axes, x: pd.Series, low: pd.Series, high: pd.Series, color: Color) -> None:
+    """Shade between two lines; where there is one point alone, draw a bar."""
+    if len(x) > 1:
+        panel.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    else:
+        panel.vlines(x, low, high, color=color, alpha=0.5, linewidth=2.5)
 
 
 def scale_error(panel: Axes) -> None:
