@@ -53,7 +53,8 @@ def _draw_errors(findings: Findings) -> Drawing:
         "Dashed: test error."
     )
     errors, chance, failed = findings.errors, findings.frames.chance_error, findings.depths.failure_error
-    return Drawing("error_by_depth", caption, render(plot_error_by_depth, errors, chance, failed))
+    levels = findings.frames.trials["dilution"].unique()
+    return Drawing("error_by_depth", caption, render(plot_error_by_depth, errors, chance, failed, levels))
 
 
 def _draw_depths(findings: Findings) -> Drawing:
@@ -61,15 +62,16 @@ def _draw_depths(findings: Findings) -> Drawing:
     bounds = "; the trainings are too few for intervals"
     if has_intervals(table, "d50_low", "d50_high"):
         bounds = (
-            ", with its 95% interval. Filled arrows are open bounds: the truth lies beyond the depths that were tried"
+            ", with its 95% interval; a line without a dot is a bound alone. Filled arrows at the edge: the interval "
+            "is open there, or ends beyond the panel"
         )
     unbounded = table[table[["d50", "d50_low", "d50_high"]].isna().all(axis=1)]
     alike = ((unbounded["failed"] == 0) | (unbounded["failed"] == unbounded["trials"])).any()
     hollow = " Hollow arrows: none, or all, of the trainings failed, but they are too few for a bound." if alike else ""
     caption = (
         f"Depth at which half of the trainings fail{bounds}.{hollow} Look whether D50 climbs with k, and whether it "
-        "follows the black dashes, the rule 16/ln χ at the rate that was measured before training (not drawn where it "
-        "lies above the panel)."
+        "follows the black dashes, the rule 16/ln χ at the rate that was measured before training (white arrows at the "
+        "edge: it lies beyond the panel, or sets no limit)."
     )
     return Drawing("trainable_depth", caption, render(plot_trainable_depths, table))
 
