@@ -6,22 +6,33 @@ import pandas as pd
 
 from analysis.figure_style import render
 from analysis.findings import Findings
-from analysis.rate_figures import plot_explosion_rates, plot_gsc_by_layer, plot_rates_over_epochs
+from analysis.rate_figures import (
+    limit_rates,
+    limit_untrained_rates,
+    plot_explosion_rates,
+    plot_gsc_by_layer,
+    plot_rates_over_epochs,
+    some_are_cut,
+)
 from analysis.section import (
     Drawing,
     Section,
     Table,
+    apart,
     depth_range,
     fixed,
     has_intervals,
     interval,
     make_table,
+    name_left_out,
     number,
     p_value,
-    apart,
     say_by_subject,
     text,
 )
+from analysis.tidy_frames import StudyFrames
+
+CUT = " Arrows at the edge: intervals that end beyond the panel."
 
 
 def make_rate_section(findings: Findings) -> Section:
@@ -29,15 +40,16 @@ def make_rate_section(findings: Findings) -> Section:
     rates, trained = findings.rates.table, findings.rates_over_epochs.table
     forms, law = findings.forms, findings.law
     notes = [note for note in (findings.rates.note, forms.note, law.note) if note]
+    levels = findings.frames.trials["dilution"].unique().tolist()
     drawings, tables = [], []
     if len(rates):
         notes += _compare_with_theory(rates)
         drawings.append(_draw_rates(rates, law.table))
         tables.append(_tabulate_rates(rates))
     if len(findings.profiles):
-        drawings.append(_draw_profiles(findings.profiles))
+        drawings.append(_draw_profiles(findings.profiles, findings.frames))
     if trained["epoch"].nunique() > 1 and (trained["optimizer"] != "").any():
-        drawings.append(_draw_training(trained))
+        drawings.append(_draw_training(trained, levels))
         tables.append(_tabulate_training(trained))
     if len(law.table):
         tables.append(_tabulate_law(law.table))
@@ -66,28 +78,35 @@ def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
         "Growth of GSC per layer before training; above 1 gradients explode. Look whether dots fall towards 1 as k "
         f"grows, and whether {near} the black dashes (mean-field theory: infinite width, Gaussian inputs)."
     )
+    if some_are_cut(limit_untrained_rates(rates, law), rates[["low", "high"]]):
+        caption += CUT
     if len(law):
         caption += " The dashed line continues the rate of the late layers at the smallest k by the dilution law."
     return Drawing("explosion_rates", caption, render(plot_explosion_rates, rates, law))
 
 
-def _draw_profiles(profiles: pd.DataFrame) -> Drawing:
+def _draw_profiles(profiles: pd.DataFrame, frames: StudyFrames) -> Drawing:
+    others = sorted(set(frames.trials["network"]) - set(profiles["network"]))
     caption = (
-        f"GSC from each layer to the logits, in the deepest networks (depth {profiles['depth'].max():g}), after "
-        "training at the best learning rate. A straight line is an exponential explosion, and its slope the logarithm "
-        "of the rate; a flat one is no explosion. After training, a flatter line says that training itself took the "
-        "explosion back; below 0 what changes in a layer fades on its way to the logits, as in a collapsed network."
+        f"GSC from each layer to the logits, at depth {profiles['depth'].max():g}, the greatest"
+        f"{name_left_out(others)}, after training at the best learning rate, of trainings that did not diverge. "
+        "A straight line is an exponential explosion, and its slope the logarithm of the rate; a flat one is no "
+        "explosion. After training, a flatter line says that training itself took the explosion back; below 0 what "
+        "changes in a layer fades on its way to the logits, as in a collapsed network."
     )
-    return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer, profiles))
+    levels = frames.trials["dilution"].unique().tolist()
+    return Drawing("gsc_by_layer", caption, render(plot_gsc_by_layer, profiles, levels))
 
 
-def _draw_training(trained: pd.DataFrame) -> Drawing:
+def _draw_training(trained: pd.DataFrame, levels: list[float]) -> Drawing:
     intervals = ", with its 95% interval" if has_intervals(trained) else ""
     caption = (
         f"Explosion rate over training{intervals}. Lines that fall: training itself reduces the explosion; "
         "lines that stay high: it does not."
     )
-    return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs, trained))
+    if some_are_cut(limit_rates(trained["explosion_rate"], trained[["low", "high"]]), trained[["low", "high"]]):
+        caption += CUT
+    return Drawing("explosion_rates_by_epoch", caption, render(plot_rates_over_epochs, trained, levels))
 
 
 def _tabulate_rates(rates: pd.DataFrame) -> Table:
@@ -97,7 +116,7 @@ def _tabulate_rates(rates: pd.DataFrame) -> Table:
         rates,
         {
             "network": text("network"),
-            "k": apart(forms, "dilution"),
+            "k": apart(rates, "dilution"),
             "depths": depth_range("depths"),
             "seeds": text("seeds"),
             "rate r": fixed("explosion_rate", 4),
@@ -122,7 +141,7 @@ def _tabulate_training(trained: pd.DataFrame) -> Table:
         {
             "network": text("network"),
             "optimizer": text("optimizer"),
-            "k": apart(rates, "dilution"),
+            "k": apart(last, "dilution"),
             "epoch": number("epoch"),
             "seeds": text("seeds"),
             "rate r": fixed("explosion_rate", 4),
@@ -139,7 +158,7 @@ def _tabulate_law(law: pd.DataFrame) -> Table:
         law,
         {
             "network": text("network"),
-            "k": apart(last, "dilution"),
+            "k": apart(law, "dilution"),
             "seeds": text("seeds"),
             "r_k²": fixed("growth", 4),
             "95% interval": interval("growth_low", "growth_high", 4),
@@ -161,7 +180,7 @@ def _tabulate_forms(forms: pd.DataFrame) -> Table:
         forms,
         {
             "network": text("network"),
-            "k": apart(law, "dilution"),
+            "k": apart(forms, "dilution"),
             "depth": text("depth"),
             "seeds": text("seeds"),
             "best": text("best"),
