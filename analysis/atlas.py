@@ -58,6 +58,10 @@ def write_atlas_pages(atlas: pd.DataFrame, table: Path, figure: Path) -> None:
 
 def _write_row(values: dict[Hashable, Any]) -> str:
     off = "" if pd.isna(values["deviation"]) else f"{values['deviation']:+.1%}"
+    errors = "" if pd.isna(values["deviation_in_errors"]) else f"{values['deviation_in_errors']:+.1f}"
+    if not values["agrees"]:
+        # Where theory has no explosion, χ − 1 has no share to be off by.
+        off, errors = (f"**{off}**", errors) if off else (off, f"**{errors}**")
     cells = [
         values["activation"],
         values["normalization"],
@@ -66,8 +70,8 @@ def _write_row(values: dict[Hashable, Any]) -> str:
         _write(values["explosion_rate"]),
         f"{_write(values['low'])} … {_write(values['high'])}",
         _write(values["predicted_explosion_rate"]),
-        off if values["agrees"] else f"**{off}**",
-        "" if pd.isna(values["deviation_in_errors"]) else f"{values['deviation_in_errors']:+.1f}",
+        off,
+        errors,
         _write(values["stationary_explosion_rate"]),
     ]
     return f"| {' | '.join(cells)} |"

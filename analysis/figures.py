@@ -9,7 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figure_style import CATEGORY_COLORS, make_figure, ordered_colors, save_figure, styled
+from analysis.figure_style import (
+    CATEGORY_COLORS,
+    label_powers,
+    make_figure,
+    mark_edges,
+    ordered_colors,
+    save_figure,
+    styled,
+)
 
 
 @styled
@@ -20,8 +28,9 @@ def draw_run_figure(profile: pd.DataFrame, title: str, path: Path) -> None:
     figure, axes = make_figure(1, 1, panel_width=4.6, panel_height=3.0)
     panel, colors = axes[0, 0], ordered_colors(epochs)
     for epoch, line in whole.groupby("epoch"):
-        panel.plot(line["layer"], 10 ** line["log10_gsc"], color=colors[epoch], label=f"epoch {epoch:.0f}")
-    panel.set_yscale("log")
+        lone = "o" if len(line) == 1 else ""
+        panel.plot(line["layer"], line["log10_gsc"], color=colors[epoch], marker=lone, label=f"epoch {epoch:.0f}")
+    label_powers(panel)
     panel.set_title("\n".join(textwrap.wrap(title, 56)), fontsize=9)
     panel.set_xlabel("layer s (0: input)")
     panel.set_ylabel("GSC(s → logits), log scale")
@@ -36,10 +45,14 @@ def plot_atlas(atlas: pd.DataFrame) -> Figure:
     """Measured and predicted explosion rates; one panel per normalization, a row per activation, k by colour."""
     normalizations, activations = list(dict.fromkeys(atlas["normalization"])), list(dict.fromkeys(atlas["activation"]))
     colors, widths = ordered_colors(atlas["dilution"].unique()), sorted(atlas["width"].unique())
+    rates = atlas[["explosion_rate", "predicted_explosion_rate"]] - 1
+    limits = min(-0.75, rates.min(axis=None) * 1.05), max(0.4, rates.max(axis=None) * 1.3)
     offsets = dict(zip(colors, np.linspace(0.3, -0.3, len(colors)), strict=True))
     figure, axes = make_figure(1, len(normalizations), panel_width=2.6, panel_height=0.5 * len(activations) + 0.8)
     for panel, normalization in zip(axes[0], normalizations, strict=True):
         panel.set_title(f"normalization: {normalization}")
+        panel.set_xscale("symlog", linthresh=0.02, linscale=0.6)
+        panel.set_xlim(*limits)
         panel.axvline(0, color="#777777", linewidth=1)
         for row, activation in enumerate(activations):
             chosen = atlas[(atlas["normalization"] == normalization) & (atlas["activation"] == activation)]
@@ -49,13 +62,13 @@ def plot_atlas(atlas: pd.DataFrame) -> Figure:
                 if wide:
                     panel.plot(cell.predicted_explosion_rate - 1, place, "|", color="#D55E00", ms=8, mew=1.6, zorder=3)
                 panel.hlines(place, cell.low - 1, cell.high - 1, color=color, linewidth=1.2, alpha=0.7)
+                if not pd.isna(cell.low):
+                    mark_edges(panel, [place], [[cell.low - 1], [cell.high - 1]], color, across=True)
                 fill = color if wide else "white"
                 panel.plot(cell.explosion_rate - 1, place, "o", color=color, markerfacecolor=fill, markersize=4)
-        panel.set_xscale("symlog", linthresh=0.02, linscale=0.6)
-        ticks = [-0.5, -0.2, -0.05, 0, 0.05, 0.2]
+        ticks = [tick for tick in (-0.5, -0.2, -0.05, 0, 0.05, 0.2, 1, 5, 25) if tick < limits[1]]
         panel.set_xticks(ticks, [f"{1 + tick:g}" for tick in ticks], fontsize=8.5)
         panel.set_xticks([], minor=True)
-        panel.set_xlim(-0.75, 0.4)
         panel.set_yticks(range(len(activations)), activations[::-1])
         panel.grid(axis="y", visible=False)
         for row in range(0, len(activations), 2):
@@ -85,20 +98,20 @@ def draw_measurement(measured: dict[str, Any], path: Path) -> None:
     is_inside = ~layers["on_path"] & layers["layer"].between(1, len(layers) - 2) & layers["on_path"].any()
     stream, inside = layers[~is_inside], layers[is_inside]
     spread = stream["standard_deviation"].fillna(0)
-    low, high = 10 ** (stream["log10_gsc"] - spread), 10 ** (stream["log10_gsc"] + spread)
-    gsc.fill_between(stream["layer"], low, high, color="#0072B2", alpha=0.2, linewidth=0)
+    center = stream["log10_gsc"]
+    gsc.fill_between(stream["layer"], center - spread, center + spread, color="#0072B2", alpha=0.2, linewidth=0)
     several = layers["standard_deviation"].notna().any()
     label = "measured, ± s.d. over seeds" if several else "measured"
-    gsc.plot(stream["layer"], 10 ** stream["log10_gsc"], color="#0072B2", label=label)
+    gsc.plot(stream["layer"], center, color="#0072B2", label=label)
     if len(inside):
-        gsc.plot(inside["layer"], 10 ** inside["log10_gsc"], ".", color="#888888", label="inside branches")
+        gsc.plot(inside["layer"], inside["log10_gsc"], ".", color="#888888", label="inside branches")
     growth = measured["predicted_log10_growth"]
     if growth:
         # Theory says how GSC grows from layer to layer; the last state is where both lines meet.
         theory = layers["log10_gsc"].iloc[-1] + np.append(np.cumsum(growth[::-1])[::-1], 0)
         rate = measured["predicted_explosion_rate"]
-        gsc.plot(layers["layer"][1:], 10**theory, "--", color="#D55E00", label=f"mean-field: ×{rate:.4g} per layer")
-    gsc.set_yscale("log")
+        gsc.plot(layers["layer"][1:], theory, "--", color="#D55E00", label=f"mean-field: ×{rate:.4g} per layer")
+    label_powers(gsc)
     gsc.set_xlabel("layer s (0: input)")
     gsc.set_ylabel("GSC(s → output), log scale")
     gsc.legend(loc="best", fontsize=8.5)
@@ -106,7 +119,10 @@ def draw_measurement(measured: dict[str, Any], path: Path) -> None:
         ("preactivation_std", "sign_diversity", "linear_fit_error"), CATEGORY_COLORS, strict=False
     ):
         known = layers.dropna(subset=column)
-        domain.plot(known["layer"], known[column].astype(float), color=color, label=column.replace("_", " "))
+        lone = "o" if len(known) == 1 else ""
+        domain.plot(
+            known["layer"], known[column].astype(float), color=color, marker=lone, label=column.replace("_", " ")
+        )
     domain.set_ylim(0, 1.05)
     domain.set_xlabel("layer s (0: input)")
     domain.set_ylabel("at the following nonlinearity")

@@ -194,6 +194,17 @@ def test_a_run_figure_is_drawn(tmp_path, monkeypatch):
     assert title.x1 <= drawn[0].legends[0].get_window_extent().x0
 
 
+@pytest.mark.parametrize("log10_gsc", [400.0, -400.0])
+def test_gsc_beyond_all_numbers_is_drawn(tmp_path, monkeypatch, log10_gsc):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure))
+    profile = pd.DataFrame({"epoch": 0.0, "layer": [0.0, 1.0], "log10_gsc": [log10_gsc, 0.0]})
+    figures.draw_run_figure(profile, "some run", tmp_path / "gsc.png")
+    panel = drawn[0].axes[0]
+    assert panel.get_lines()[0].get_ydata().tolist() == [log10_gsc, 0.0]
+    assert f"$10^{{{log10_gsc:g}}}$" in [label.get_text() for label in panel.get_yticklabels()]
+
+
 @pytest.mark.filterwarnings("ignore")  # mlflow's own
 def test_bad_studies_and_stores(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

@@ -1,9 +1,13 @@
 """The atlas on small networks: rows, table and figure."""
 
+import math
+
+import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analyse
-from analysis.atlas import load_atlas
+from analysis.atlas import load_atlas, write_atlas_pages
+from analysis.figures import plot_atlas
 from study.__main__ import main as run_study
 from study.gsc_atlas import all_cells, measure_cell
 from study.mean_field import predicted_explosion_rate, squared_growth_by_layer
@@ -37,6 +41,27 @@ def test_from_the_command_to_table_and_figure(tmp_path, capsys):
     assert analyse(["atlas", str(csv), "--table", str(table), "--figure", str(figure)]) == 0
     assert table.read_text().count("\n| relu | batch |") == 8
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def make_atlas(**cells):
+    """Return an atlas of one cell, in which theory has no explosion."""
+    cell = {"activation": "relu", "normalization": "rms", "width": 4, "dilution": 0.0, "deviation": math.nan}
+    rates = {"explosion_rate": 1.01, "low": 1.0, "high": 1.02, "predicted_explosion_rate": 1.0}
+    return pd.DataFrame([cell | rates | {"stationary_explosion_rate": 1.0, "deviation_in_errors": 3.1} | cells])
+
+
+def test_a_cell_that_is_off_without_a_share_has_its_errors_in_bold(tmp_path):
+    csv, table = tmp_path / "atlas.csv", tmp_path / "atlas.md"
+    make_atlas().to_csv(csv)
+    write_atlas_pages(load_atlas(csv), table, tmp_path / "atlas.png")
+    assert "| 1.0000 |  | **+3.1** | 1.0000 |" in table.read_text()
+
+
+def test_no_rate_lies_outside_of_the_figure():
+    panel = plot_atlas(make_atlas(explosion_rate=3.0, low=0.1, high=40.0)).axes[0]
+    markers = {line.get_marker(): line.get_xdata()[0] for line in panel.get_lines()}
+    assert panel.get_xlim()[0] < markers["o"] == 2 < panel.get_xlim()[1]
+    assert (markers["<"], markers[">"]) == panel.get_xlim()
 
 
 @pytest.mark.parametrize(
