@@ -5,7 +5,7 @@ objectives and better in one. Cells under other conditions, as more epochs, are 
 beat a network only for having been trained longer. A GSC below 1 is no better than 1: nothing explodes in either. How
 surely: seeds are drawn with replacement, with them the learning rate is chosen anew, and the share of draws in which a
 cell is on the front is its probability of membership. Draws of n seeds vary too little by n−1 in n; deviations from the
-mean of all seeds are widened by √(n/(n−1)).
+mean of all seeds are widened by √(n/(n−1)), but no error goes beyond 0 and chance, or what was measured beyond it.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from analysis.tidy_frames import StudyFrames
 from study.rate_choice import DECIMALS, find_comparable
 
 PARETO_COLUMNS = [
-    *CELL, "depth", "seeds", "log10_gsc", "pseudo_linearity", "error", "on_front", "membership", "note",
+    *CELL, "conditions", "depth", "seeds", "log10_gsc", "pseudo_linearity", "error", "on_front", "membership", "note",
 ]  # fmt: skip
 OBJECTIVES = ["log10_gsc", "pseudo_linearity", "error"]
 RESAMPLING_SEED = 20_261
@@ -45,7 +45,7 @@ def estimate_pareto_front(frames: StudyFrames, replicates: int = 500) -> ParetoF
         note = f"There is no front: none of {len(frames.trials)} trials has GSC, pseudo-linearity and a final error."
         return ParetoFront(pd.DataFrame(columns=PARETO_COLUMNS), note)
     tables = [
-        _find_one_front(group, replicates, np.random.default_rng(RESAMPLING_SEED))
+        _find_one_front(group, frames.chance_error, replicates, np.random.default_rng(RESAMPLING_SEED))
         for _, group in usable.groupby(["optimizer", "conditions", "depth"], sort=True)
     ]
     return ParetoFront(pd.concat(tables, ignore_index=True))
@@ -58,11 +58,13 @@ def find_front(objectives: np.ndarray) -> np.ndarray:
     return np.asarray(~dominated.any(axis=-1))
 
 
-def _find_one_front(runs: pd.DataFrame, replicates: int, generator: np.random.Generator) -> pd.DataFrame:
+def _find_one_front(
+    runs: pd.DataFrame, chance_error: float, replicates: int, generator: np.random.Generator
+) -> pd.DataFrame:
     """Return PARETO_COLUMNS for one optimizer, conditions and depth."""
-    places = [*CELL, "depth"]
+    places = [*CELL, "conditions", "depth"]
     groups = list(runs.groupby(places, sort=True))
-    points = np.stack([_resample_cell(group, replicates, generator) for _, group in groups], axis=1)
+    points = np.stack([_resample_cell(group, chance_error, replicates, generator) for _, group in groups], axis=1)
     seeds = [group["seed"].nunique() for _, group in groups]
     table = pd.DataFrame([key for key, _ in groups], columns=places).assign(seeds=seeds)
     table[OBJECTIVES] = points[0]
@@ -76,7 +78,9 @@ def _find_one_front(runs: pd.DataFrame, replicates: int, generator: np.random.Ge
     )[PARETO_COLUMNS]
 
 
-def _resample_cell(runs: pd.DataFrame, replicates: int, generator: np.random.Generator) -> np.ndarray:
+def _resample_cell(
+    runs: pd.DataFrame, chance_error: float, replicates: int, generator: np.random.Generator
+) -> np.ndarray:
     """Return the mean objectives [1 + replicates, 3] at the best learning rate: as measured, then of draws of seeds."""
     tables = {
         name: runs.pivot_table(index="learning_rate", columns="seed", values=name).to_numpy(dtype=float)
@@ -93,6 +97,8 @@ def _resample_cell(runs: pd.DataFrame, replicates: int, generator: np.random.Gen
         center = np.nanmean(table, axis=1, keepdims=True)
         deviations = np.where(np.isfinite(table), table - center, 0.0)
         resampled = center[:, 0] + widening * deviations[:, drawn].mean(axis=2).T
+        if name == "error":
+            resampled = resampled.clip(0.0, max(chance_error, np.nanmax(table)))
         means.append(np.concatenate([center.T, resampled]))
     chosen = np.round(means.pop(), DECIMALS).argmin(axis=1)
     return np.stack([mean[np.arange(replicates + 1), chosen] for mean in means], axis=1)
