@@ -2,7 +2,7 @@
 
 from analysis.figure_style import render
 from analysis.findings import Findings
-from analysis.importance_figures import plot_importance
+from analysis.importance_figures import SHOWN, plot_importance
 from analysis.section import Drawing, Section, fixed, has_intervals, interval, make_table, text
 
 
@@ -12,9 +12,11 @@ def make_importance_section(findings: Findings) -> Section:
     drawings, tables = [], []
     if importance.table["share"].notna().any():
         intervals = "; lines are 95% intervals" if has_intervals(importance.table) else ""
+        terms = int(importance.table["share"].notna().sum())
+        most = f"; the {SHOWN} largest of {terms} shares" if terms > SHOWN else ""
         caption = (
             f"What the final training error of {importance.trials} trials depends on, by {importance.method}{intervals}"
-            ". A long bar for a pair (a × b) says that the effect of one depends on the other."
+            f"{most}. A long bar for a pair (a × b) says that the effect of one depends on the other."
         )
         drawings.append(Drawing("importance", caption, render(plot_importance, importance.table, importance.method)))
     if len(importance.table):
