@@ -9,12 +9,16 @@ from analysis.failure_design import GSC, make_design, weigh_trials
 from analysis.firth_logistic import critical_value
 
 CRITICAL_COLUMNS = [
-    "network", "optimizer", "architecture", "training", "trials", "failed", "critical_log10_gsc", "low", "high", "note",
+    "network", "optimizer", "architecture", "training", "trials", "failed", "least_log10_gsc", "greatest_log10_gsc",
+    "critical_log10_gsc", "low", "high", "note",
 ]  # fmt: skip
 
 
 def tabulate_critical(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return CRITICAL_COLUMNS: log10 of the GSC at which half of the trainings fail, per network and optimizer."""
+    """Return CRITICAL_COLUMNS: log10 of the GSC at which half of the trainings fail, per network and optimizer.
+
+    `least_log10_gsc` and `greatest_log10_gsc` are of the GSC that were measured.
+    """
     rows = []
     for (network, optimizer), group in trials.groupby(["network", "optimizer"], sort=True):
         estimate = _critical_of(group)
@@ -22,6 +26,7 @@ def tabulate_critical(trials: pd.DataFrame) -> pd.DataFrame:
             {"network": network, "optimizer": optimizer}
             | {name: group[name].iloc[0] for name in ("architecture", "training")}
             | {"trials": len(group), "failed": int(group["y"].sum())}
+            | {"least_log10_gsc": group["log10_gsc"].min(), "greatest_log10_gsc": group["log10_gsc"].max()}
             | estimate.as_columns("critical_log10_gsc", "low", "high")
             | {"note": estimate.note}
         )

@@ -1,7 +1,11 @@
 """Outcomes, critical GSC, best dilutions, Pareto fronts → figures of the trade-off."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -10,15 +14,27 @@ from analysis.estimates import Estimate, parse_list
 from analysis.figure_style import (
     FAILURE_STYLE,
     add_legend,
+    add_level_bar,
     category_colors,
     category_markers,
     label_axes,
+    label_categories,
+    level_colors,
+    make_level_handles,
     make_panels,
-    ordered_colors,
+    mark_edges,
     scale_error,
     styled,
     title_panel,
+    wrap_name,
 )
+
+CRITICAL_INCHES = 3.0
+"""Width of a panel with critical GSC."""
+NAME_WIDTH = 28
+"""Letters in a line of a network's name beside a panel."""
+OPEN_END = 0.3
+"""How far an open interval goes beyond the levels tried, in steps of a level."""
 
 
 @styled
@@ -74,90 +90,160 @@ def plot_error_against_gsc(outcomes: pd.DataFrame, critical: pd.DataFrame, failu
 
 @styled
 def plot_critical_gsc(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> Figure:
-    """GSC at which half fail, per network, with its interval; a panel per training with the pooled value behind."""
-    # Without any bound the data say nothing: an estimate far beyond them would set the scale of all others.
-    bounded = critical.dropna(subset=["low", "high"], how="all")
+    """GSC at which half fail, per network, with its interval; a panel per training with the pooled value behind.
+
+    `critical` has `critical_gsc.CRITICAL_COLUMNS`. An arrow at the edge of a panel says that an interval is open there,
+    or ends beyond it. A hollow one stands at the greatest (least) GSC of a network in which no (every) training failed,
+    a cross where nothing can be told.
+    """
     # Where a panel holds one network under several conditions, these are in its name.
     name = "network" if critical.duplicated(["architecture", "training"]).any() else "architecture"
     trainings, networks = sorted(critical["training"].unique()), sorted(critical[name].unique())
     colors = category_colors(critical["optimizer"])
     rows = {network: place for place, network in enumerate(reversed(networks))}
-    figure, panels = make_panels(len(trainings), 2, panel_width=3.5, panel_height=0.7 + 0.3 * len(networks))
-    bounds = [bounded[column].dropna() for column in ("critical_log10_gsc", "low", "high")]
-    left, right = _padded(pd.concat(bounds))
+    labels = ["\n".join(wrap_name(network, NAME_WIDTH)) for network in rows]
+    lines = max(label.count("\n") + 1 for label in labels)
+    letters = max(len(line) for label in labels for line in label.split("\n"))
+    figure, panels = make_panels(
+        len(trainings),
+        2,
+        panel_width=CRITICAL_INCHES,
+        panel_height=0.7 + max(0.3, 0.16 * lines) * len(networks),
+        margin=0.2 + 0.07 * letters,
+    )
+    limits = _limit_critical(critical, pooled)
+    ends, value = ["low", "high"], "critical_log10_gsc"
+    is_known = critical[[value, *ends]].notna().any(axis=1)
     for panel, training in zip(panels, trainings, strict=True):
-        title_panel(panel, training)
-        shared = pooled.get(training, Estimate())
-        if shared.bound or shared.low is not None:
-            low, high = (left if shared.low is None else shared.low), (right if shared.high is None else shared.high)
-            panel.axvspan(low, high, color="#d9d9d9", linewidth=0, zorder=0)
-        if shared.value is not None:
-            panel.axvline(shared.value, color="#555555", linewidth=1.2)
-        own = critical[critical["training"] == training]
-        # An estimate without any bound is shown where the others set the scale.
-        shown = own[own[["low", "high"]].notna().any(axis=1) | own["critical_log10_gsc"].between(left, right)]
-        for row in shown.itertuples():
-            low, high = np.nan_to_num(row.low, nan=left), np.nan_to_num(row.high, nan=right)
+        title_panel(panel, training, CRITICAL_INCHES)
+        panel.set_xlim(*limits)
+        _draw_pooled(panel, pooled.get(training, Estimate()))
+        own = critical["training"] == training
+        for row in critical[own & is_known].itertuples():
             place, color = rows[getattr(row, name)], colors[row.optimizer]
-            panel.hlines(place, low, high, color=color, linewidth=1.8)
-            panel.plot(row.critical_log10_gsc, place, "o", color=color, markersize=5)
-            for edge, bound, marker in ((right, row.high, ">"), (left, row.low, "<")):
-                if np.isnan(bound):
-                    panel.plot(edge, place, marker, color=color, markersize=5, clip_on=False)
-        panel.set_yticks(list(rows.values()), list(rows))
+            interval = np.array([row.low, row.high])
+            panel.hlines(place, *np.where(np.isnan(interval), limits, interval), color=color, linewidth=1.8)
+            mark_edges(panel, [place], interval[:, None], color, across=True)
+            if limits[0] <= row.critical_log10_gsc <= limits[1]:
+                panel.plot(row.critical_log10_gsc, place, "o", color=color, markersize=5)
+        for row in critical[own & ~is_known].itertuples():
+            marker, _, at = _mark_unbounded(row, limits[0])
+            place, color = rows[getattr(row, name)], colors[row.optimizer]
+            panel.plot(at, place, marker, color=color, markersize=5, markerfacecolor="none")
+        panel.set_yticks(list(rows.values()), labels)
         panel.set_ylim(-0.6, len(rows) - 0.4)
-        panel.set_xlim(left, right)
     figure.supxlabel("log10 GSC before training at which half fail", fontsize=9.5)
+    unbounded = [_mark_unbounded(row, limits[0])[:2] for row in critical[~is_known].itertuples()]
+    add_legend(
+        figure,
+        [
+            Line2D([], [], color="#333333", ls="", marker=marker, markerfacecolor="none", label=label)
+            for marker, label in dict.fromkeys(unbounded)
+        ],
+    )
     return figure
+
+
+def _limit_critical(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> tuple[float, float]:
+    """Return limits that hold what is known: of ends far beyond all that was measured, only that they lie there."""
+    bounded = critical.dropna(subset=["low", "high"], how="all")
+    unknown = critical[critical[["critical_log10_gsc", "low", "high"]].isna().all(axis=1)]
+    none_failed, all_failed = unknown["failed"] == 0, unknown["failed"] == unknown["trials"]
+    shared = [number for found in pooled.values() for number in (found.value, found.low, found.high)]
+    ends = pd.concat([bounded["low"], bounded["high"], pd.Series(shared, dtype=float)]).dropna()
+    marks = [unknown.loc[none_failed, "greatest_log10_gsc"], unknown.loc[all_failed, "least_log10_gsc"]]
+    measured = critical[["least_log10_gsc", "greatest_log10_gsc"]].astype(float)
+    if measured.notna().all(axis=None):
+        ends = ends.clip(measured.min(axis=None), measured.max(axis=None))
+    return _padded(pd.concat([bounded["critical_log10_gsc"], ends, *marks]).astype(float))
+
+
+def _draw_pooled(panel: Axes, shared: Estimate) -> None:
+    """Draw what all networks have in common, with its interval, behind them."""
+    if shared.low is not None or shared.high is not None:
+        left, right = panel.get_xlim()
+        low, high = (left if shared.low is None else shared.low), (right if shared.high is None else shared.high)
+        panel.axvspan(low, high, color="#d9d9d9", linewidth=0, zorder=0)
+    if shared.value is not None:
+        panel.axvline(shared.value, color="#555555", linewidth=1.2)
+
+
+def _mark_unbounded(row: Any, left: float) -> tuple[str, str, float]:
+    """Return marker, label and place of a critical GSC that has neither an estimate nor a bound."""
+    if row.failed == 0:
+        return ">", "none failed, up to there", row.greatest_log10_gsc
+    if row.failed == row.trials:
+        return "<", "all failed, down to there", row.least_log10_gsc
+    return "x", "cannot be told", left + 0.05
 
 
 @styled
 def plot_best_dilutions(best: pd.DataFrame) -> Figure:
     """Dilution of the smallest error against depth, with its interval; optimizers by colour, a panel per network.
 
-    `best` has `best_dilution.DILUTION_COLUMNS`.
+    `best` has `best_dilution.DILUTION_COLUMNS`. An arrow is an open end: beyond the levels tried. A cross stands where
+    all levels have the same error.
     """
-    known = best.dropna(subset="best_dilution")
-    networks = sorted(known["network"].unique())
-    levels = sorted({level for tried in known["levels"] for level in parse_list(tried)})
+    networks = sorted(best["network"].unique())
+    levels = sorted({level for tried in best["levels"] for level in parse_list(tried)})
     places = {level: place for place, level in enumerate(levels)}
-    columns = {depth: place for place, depth in enumerate(sorted(known["depth"].unique()))}
-    colors, shifts = category_colors(known["optimizer"]), spread_shifts(sorted(known["optimizer"].unique()))
+    columns = {depth: place for place, depth in enumerate(sorted(best["depth"].unique()))}
+    colors, shifts = category_colors(best["optimizer"]), spread_shifts(sorted(best["optimizer"].unique()))
     figure, panels = make_panels(len(networks))
+    ends = best[["low", "high"]].astype(float)
+    has_bar, alike = ends.notna().any(axis=1), best["best_dilution"].isna()
     for panel, network in zip(panels, networks, strict=True):
         title_panel(panel, network)
-        for optimizer, line in known[known["network"] == network].groupby("optimizer"):
-            depth = line["depth"].map(columns) + shifts[optimizer]
-            color = colors[optimizer]
-            tried = line["levels"].map(parse_list)  # at this depth
-            low, high = line["low"].fillna(tried.map(min)).map(places), line["high"].fillna(tried.map(max)).map(places)
-            several = line["seeds"] > 1  # of one seed there is no interval, of more it may be open on both sides
-            panel.vlines(depth[several], low[several], high[several], color=color, linewidth=1.8, alpha=0.55)
-            panel.plot(depth, line["best_dilution"].map(places), "o", color=color, markersize=5)
-        panel.set_xticks(range(len(columns)), [f"{depth:g}" for depth in columns])
+        for row in best[best["network"] == network].itertuples():
+            depth, color = columns[row.depth] + shifts[row.optimizer], colors[row.optimizer]
+            if alike[row.Index]:
+                panel.plot(depth, -0.45, "x", color=color, markersize=5)
+                continue
+            if has_bar[row.Index]:
+                _draw_range(panel, depth, row, places, color)
+            panel.plot(depth, places[row.best_dilution], "o", color=color, markersize=5)
+        label_categories(panel.xaxis, list(columns))
         panel.set_xlim(-0.6, len(columns) - 0.4)
-        panel.set_yticks(range(len(levels)), [f"{level:g}" for level in levels])
-        panel.set_ylim(-0.4, len(levels) - 0.6)
+        label_categories(panel.yaxis, levels)
+        panel.set_ylim(-0.7 if alike.any() else -0.5, len(levels) - 0.4)
     label_axes(figure, "depth (linear layers)", "best dilution level k")
-    interval, line = (", 95% interval", "-") if (known["seeds"] > 1).any() else (", one seed", "")
+    interval, line = (", 95% interval", "-") if has_bar.any() else (", no interval", "")
     handles = [Line2D([], [], color=c, ls=line, marker="o", label=f"{name}{interval}") for name, c in colors.items()]
+    for marker, end, label in (("^", "high", "more may be better"), ("v", "low", "less may be better")):
+        if (has_bar & ends[end].isna()).any():
+            handles.append(Line2D([], [], color="#333333", ls="", marker=marker, label=label))
+    if alike.any():
+        handles.append(Line2D([], [], color="#333333", ls="", marker="x", label="all levels alike"))
     add_legend(figure, handles)
     return figure
 
 
-@styled
-def plot_pareto(front: pd.DataFrame) -> Figure:
-    """Explosion against pseudo-linearity, error by shade; rings where, or how surely, it is on the front.
+def _draw_range(panel: Axes, x: float, row: Any, places: dict[float, int], color: str) -> None:
+    """Draw the interval of a best dilution over the levels tried; beyond them where it is open."""
+    tried = parse_list(row.levels)
+    low = places[min(tried)] - OPEN_END if np.isnan(row.low) else places[row.low]
+    high = places[max(tried)] + OPEN_END if np.isnan(row.high) else places[row.high]
+    panel.vlines(x, low, high, color=color, linewidth=1.8, alpha=0.55)
+    for bound, end, marker in ((row.low, low, "v"), (row.high, high, "^")):
+        if np.isnan(bound):
+            panel.plot(x, end, marker, color=color, markersize=4.5)
 
-    `front` has `pareto.PARETO_COLUMNS`. A panel per network and optimizer.
+
+@styled
+def plot_pareto(front: pd.DataFrame, levels: Sequence[float] | None = None) -> Figure:
+    """Error against GSC before training, dilution by colour; rings, the stronger the surer, on the front.
+
+    `front` has `pareto.PARETO_COLUMNS`; `levels` are those of the study, by which colours go. A panel per network and
+    optimizer, with all that it competes with in grey.
     """
-    places, colors = list_places(front), ordered_colors(front["dilution"].unique())
+    places, colors = list_places(front), level_colors(front["dilution"], levels)
     figure, panels = pair_panels(places)
     left, right = _padded(front["log10_gsc"])
     for panel, (network, optimizer) in zip(panels, places, strict=True):
         title_panel(panel, f"{network}, {optimizer}")
-        panel.scatter(front["log10_gsc"], front["error"], s=8, color="#d5d5d5", linewidths=0)
         chosen = front[(front["network"] == network) & (front["optimizer"] == optimizer)].sort_values("dilution")
+        rivals = front[(front["optimizer"] == optimizer) & front["conditions"].isin(chosen["conditions"])]
+        panel.scatter(rivals["log10_gsc"], rivals["error"], s=8, color="#d5d5d5", linewidths=0)
         panel.plot(chosen["log10_gsc"], chosen["error"], color="#999999", linewidth=0.8)
         for row in chosen.itertuples():
             color = colors[row.dilution]
@@ -171,12 +257,11 @@ def plot_pareto(front: pd.DataFrame) -> Figure:
         scale_error(panel)
     label_axes(figure, "log10 GSC(input → logits) before training", "final training error")
     handles = [
-        Line2D([], [], color=color, ls="", marker="o", label=f"k = {level:g}") for level, color in colors.items()
-    ]
-    handles += [
+        *make_level_handles(colors, ls="", marker="o"),
         Line2D([], [], ls="", marker="o", color="#D55E00", markerfacecolor="none", markersize=9, label="on the front"),
-        Line2D([], [], ls="", marker="o", color="#d5d5d5", markersize=3, label="all others"),
+        Line2D([], [], ls="", marker="o", color="#d5d5d5", markersize=3, label="others trained alike"),
     ]
+    add_level_bar(figure, panels, colors)
     add_legend(figure, handles)
     return figure
 

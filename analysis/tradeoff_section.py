@@ -12,7 +12,7 @@ from analysis.section import (
     interval,
     make_cross_table,
     make_table,
-    number,
+    name_left_out,
     p_value,
     text,
 )
@@ -26,7 +26,8 @@ def make_tradeoff_section(findings: Findings) -> Section:
     drawings, tables = [], []
     if len(findings.outcomes.table.dropna(subset=["log10_gsc", "error"])):
         drawings.append(_draw_outcomes(findings))
-    if tradeoff.critical[["low", "high"]].notna().any(axis=None):
+    pooled_bounds = any(found.low is not None or found.high is not None for found in tradeoff.critical_gsc.values())
+    if len(tradeoff.critical) and (has_intervals(tradeoff.critical) or pooled_bounds):
         drawings.append(_draw_critical(findings))
     if best.table["best_dilution"].notna().any():
         drawings.append(_draw_best(findings))
@@ -69,8 +70,11 @@ def _draw_outcomes(findings: Findings) -> Drawing:
 
 def _draw_critical(findings: Findings) -> Drawing:
     caption = (
-        "GSC before training at which half of the trainings fail, per network (arrows: open bounds), and of all "
-        "together (grey). Intervals that miss each other say that there is no common critical GSC."
+        "GSC before training at which half of the trainings fail, per network, with its 95% interval, and of all "
+        "together (grey). Arrows at the edge: the interval is open there, or ends beyond the panel. Hollow arrows "
+        "stand at the greatest GSC of networks in which no training failed, and at the least of those in which all "
+        "did; a row is empty where a network was not trained so. Intervals that miss each other say that there is no "
+        "common critical GSC."
     )
     tradeoff = findings.tradeoff
     return Drawing("critical_gsc", caption, render(plot_critical_gsc, tradeoff.critical, tradeoff.critical_gsc))
@@ -78,25 +82,33 @@ def _draw_critical(findings: Findings) -> Drawing:
 
 def _draw_best(findings: Findings) -> Drawing:
     table = findings.best_dilutions.table
-    bars = "; bars are 95% intervals of where the minimum lies" if has_intervals(table) else ""
+    bars, ends = "", table[["low", "high"]]
+    if has_intervals(table):
+        bars = "; bars are 95% intervals of where the minimum lies, and a dot without one has none"
+        if (ends.isna().any(axis=1) & ends.notna().any(axis=1)).any():
+            bars += " (arrows: open, beyond the levels tried)"
+    alike = " Crosses: all levels have the same error." if table["best_dilution"].isna().any() else ""
     caption = (
         f"Dilution with the smallest final training error at each depth, of the levels tried{bars}. Points that climb "
         "with depth: deeper networks need more dilution. Points at the greatest level that was tried at their depth "
-        "say only that more was not tried."
+        f"say only that more was not tried.{alike}"
     )
     return Drawing("best_dilution", caption, render(plot_best_dilutions, table))
 
 
 def _draw_front(findings: Findings) -> Drawing:
-    table = findings.front.table.dropna(subset=["log10_gsc", "error"])
-    table = table[table["depth"] == table["depth"].max()]
+    known = findings.front.table.dropna(subset=["log10_gsc", "error"])
+    depth = known["depth"].max()
+    table = known[known["depth"] == depth]
     surer = ", the stronger the surer" if table["membership"].notna().any() else ""
+    others = sorted(set(findings.frames.trials["network"]) - set(table["network"]))
     caption = (
-        f"Explosion and error of every network at depth {table['depth'].max():g}, the greatest. Rings: beaten by no "
-        f"other in explosion, pseudo-linearity and error together{surer}. Towards the lower left is "
-        "better; a ring far up is kept for its small pseudo-linearity or explosion alone."
+        f"Explosion and error at depth {depth:g}, the greatest{name_left_out(others)}. Rings: beaten by no other of "
+        "the same optimizer and conditions, at this depth, in explosion, pseudo-linearity and error together"
+        f"{surer}. Towards the lower left is better; a ring far up is kept for its small pseudo-linearity or explosion "
+        "alone."
     )
-    return Drawing("pareto_front", caption, render(plot_pareto, table))
+    return Drawing("pareto_front", caption, render(plot_pareto, table, findings.frames.trials["dilution"].unique()))
 
 
 def _tabulate_coefficients(findings: Findings) -> Table:
