@@ -64,7 +64,38 @@ def test_what_a_compiler_is_worth_is_the_same_everywhere():
 
 def test_the_documentation_has_commands():
     assert len(COMMANDS) >= 10
-    assert any("--address auto --device cuda\n" in command and "--storage /shared" in command for command in COMMANDS)
+    assert any("--address auto --device cuda " in command and "--storage /shared" in command for command in COMMANDS)
+
+
+ON_THE_HEAD = re.findall(
+    r"^ {4}(ray (?:exec|job submit)\b[^']*'[^']*\bpython -m[^']*')", (ROOT / "docs" / "cluster.md").read_text(), re.M
+)
+STAND_INS = {
+    # Ray joins a job's words, quoted, and gives them to a shell; `exec` gives it the one that it gets.
+    "bin/ray": '#!/bin/bash\nif [ "$1" = exec ]; then bash -c "$3"; else while [ "$1" != -- ]; do shift; done; shift\n'
+    'bash -c "$(printf "%q " "$@")"; fi\n',
+    "environment/bin/python": '#!/bin/bash\nprintf "%s\\n" "$@"\n',
+}
+
+
+@pytest.mark.parametrize("command", ON_THE_HEAD)
+def test_commands_for_the_head_arrive_whole(command, tmp_path):
+    (tmp_path / "depth-trainability").mkdir()
+    for name, text in STAND_INS.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    _, *arguments = shlex.split(re.search(r"\bpython (-m [^']*)", command.replace("\\\n", " "))[0])
+    assert done.stdout.splitlines() == arguments
+    assert "--tracking-uri" in arguments
+
+
+def test_the_page_has_commands_for_the_head():
+    assert len(ON_THE_HEAD) == 2
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
