@@ -143,6 +143,27 @@ def test_ray_itself_is_started_as_the_study_needs_it(name):
     assert "--dashboard-host=127.0.0.1" in head
 
 
+def environment_of(command, tmp_path, **exported):
+    """Return the environment in which a command that starts Ray runs it, after what `ray up` puts before it."""
+    from ray.autoscaler._private.util import with_envs
+
+    ray = tmp_path / "environment" / "bin" / "ray"
+    ray.parent.mkdir(parents=True, exist_ok=True)
+    ray.write_text("#!/bin/sh\nenv\n")
+    ray.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "RAY_HEAD_IP": "192.0.2.10"}
+    command = ["bash", "-c", *with_envs([command], exported)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("RAY_"))
+
+
+@pytest.mark.parametrize(("name", "expected"), [*zip(FILES, ("1", "0"), strict=True)])
+def test_which_autoscaler_is_used(name, expected, tmp_path):
+    """The second one takes an on-premise head for one of the workers."""
+    command = load(name)["head_start_ray_commands"][1]
+    assert environment_of(command, tmp_path, RAY_enable_autoscaler_v2="1")["RAY_enable_autoscaler_v2"] == expected
+
+
 def test_workers_of_aws_scale_and_the_head_trains_nothing():
     config = load("ray_cluster.yaml")
     types = config["available_node_types"]
