@@ -8,6 +8,7 @@ sweep over the packs that remain. What takes torch is imported in the workers: t
 import os
 import secrets
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -38,6 +39,11 @@ SLOW = "Slow:"
 """How a notice begins that every worker gives."""
 SWEEP_STARTS = 3
 """How often a sweep is begun, when Tune itself fails."""
+UNSEEN_SECONDS = 90.0
+"""How long after a pack's end its records may remain unseen: a client of NFS believes for up to 60 s that what it did
+not find is not there."""
+LOOK_SECONDS = 1.0
+"""Between two looks for them."""
 
 
 class SweepError(Exception):
@@ -100,7 +106,7 @@ def run_packs(
     manifest = {pack.pack_id: pack for pack in packs}
     callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer, secrets.token_hex(4))
     for starts_left in reversed(range(SWEEP_STARTS)):
-        remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended]
+        remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended | set(callback.unseen)]
         try:
             _run_tune(remaining, manifest, dataset, folder, cluster, callback, choice, checkpoint_seconds)
             break
@@ -110,6 +116,8 @@ def run_packs(
             folder.check_room()
             if not starts_left or not ray.is_initialized():
                 raise SweepError(f"ray: the sweep cannot go on ({one_line(error)})") from None
+    if callback.ended | set(callback.unseen) == set(manifest):  # else it was interrupted, and nobody waits
+        callback.wait_for_unseen()
     return callback.ended == set(manifest)
 
 
@@ -231,6 +239,9 @@ class _ObserverCallback(tune.Callback):
         self.manifest, self.folder, self.data_tags, self.observer = manifest, folder, data_tags, observer
         self.sweep_id, self.storage_problem = sweep_id, ""
         self.ended: set[str] = set()
+        self.told_done: set[str] = set()
+        self.unseen: dict[str, float] = {}  # packs that have ended by their workers' word, and since when
+        self._next_look = 0.0
 
     def __reduce__(self) -> tuple:
         """Pickle as nothing: Tune stores its callbacks for a restore, which this study never does."""
@@ -246,24 +257,52 @@ class _ObserverCallback(tune.Callback):
             self.observer.noticed(notice)
         errors = dict(zip(result["trial_ids"], result["test_errors"], strict=True))
         self.observer.pack_reported(trial.config["pack_id"], result["share_done"], errors)
+        if result.get("done"):
+            self.told_done.add(trial.config["pack_id"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, "")
+        pack_id = trial.config["pack_id"]
+        # Tune announces recoveries and interruptions as completions, too.
+        if not self._end(pack_id) and pack_id in self.told_done:
+            self.unseen[pack_id] = time.monotonic()
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, f"the pack's worker was lost {RESTARTS_AFTER_LOSS + 1} times; last: {trial.get_error()}")
+        error = f"the pack's worker was lost {RESTARTS_AFTER_LOSS + 1} times; last: {trial.get_error()}"
+        self._end(trial.config["pack_id"], error)
 
-    def _end(self, trial: Any, error: str) -> None:
-        pack = self.manifest[trial.config["pack_id"]]
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self._look_for_unseen()
+
+    def wait_for_unseen(self) -> None:
+        """Return when the records of all packs that have ended are seen; raises StorageError where one stays away."""
+        self._look_for_unseen()
+        while self.unseen:
+            if time.monotonic() > max(self.unseen.values()) + UNSEEN_SECONDS:
+                raise StorageError(
+                    f"storage: workers have ended packs whose records do not appear in {self.folder.path}; let all "
+                    "nodes mount the same file system there"
+                )
+            time.sleep(LOOK_SECONDS)
+            self._look_for_unseen()
+
+    def _look_for_unseen(self) -> None:
+        if self.unseen and time.monotonic() >= self._next_look:
+            self.unseen = {pack_id: since for pack_id, since in self.unseen.items() if not self._end(pack_id)}
+            self._next_look = time.monotonic() + LOOK_SECONDS
+
+    def _end(self, pack_id: str, error: str = "") -> bool:
+        """Note and tell that a pack has ended, if all of its trials have; with an `error`, the others end as failed."""
+        pack = self.manifest[pack_id]
         statuses = {}
         for member in pack.trials:
             path = self.folder.record_path(member.trial_id)
             end = read_end(path)
             if not is_an_ending(end, self.sweep_id):
                 if not error:
-                    return  # not an ending: Tune announces recoveries and interruptions as completions, too
+                    return False
                 end_as_failed(path, member, pack.pack_id, self.data_tags, error, self.sweep_id)
                 end = read_end(path)
             statuses[member.trial_id] = end.get("status", "")
-        self.ended.add(pack.pack_id)
-        self.observer.pack_ended(pack.pack_id, statuses)
+        self.ended.add(pack_id)
+        self.observer.pack_ended(pack_id, statuses)
+        return True

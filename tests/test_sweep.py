@@ -1,0 +1,117 @@
+"""What the driver makes of Tune's events, without Ray: when a pack has ended, and what is told meanwhile."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from study import run_log_schema as schema
+from study import sweep, trial_record
+from study.packing import Pack
+from study.study_folder import StorageError
+from study.sweep import _ObserverCallback
+from study.trial_record import TrialRecord, read_lines
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ray's own
+
+
+@pytest.fixture
+def pack(make_trial):
+    return Pack((make_trial(), make_trial(seed=1)))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that goes on only while somebody sleeps."""
+    clock = SimpleNamespace(now=1000.0)
+    stand_in = SimpleNamespace(
+        monotonic=lambda: clock.now, sleep=lambda seconds: setattr(clock, "now", clock.now + seconds)
+    )
+    monkeypatch.setattr(sweep, "time", stand_in)
+    return clock
+
+
+@pytest.fixture
+def told():
+    return SimpleNamespace(ended=[], notices=[])
+
+
+@pytest.fixture
+def callback(pack, folder, told):
+    observer = SimpleNamespace(
+        pack_reported=lambda *_: None,
+        pack_ended=lambda pack_id, statuses: told.ended.append(set(statuses.values())),
+        noticed=told.notices.append,
+    )
+    return _ObserverCallback({pack.pack_id: pack}, folder, {}, observer, "sweep")
+
+
+@pytest.fixture
+def cached_absence(monkeypatch, clock):
+    """As an NFS client: what was looked for once, and was not there, stays away for a minute."""
+    missed = {}
+
+    def read(path, offset=0):
+        if path not in missed and not path.exists():
+            missed[path] = clock.now
+        return iter(()) if clock.now < missed.get(path, 0) + 60 else read_lines(path, offset)
+
+    monkeypatch.setattr(trial_record, "read_lines", read)
+
+
+def report(callback, pack, **more):
+    result = {"share_done": 1.0, "trial_ids": [], "test_errors": [], "notices": [], "storage_problem": "", **more}
+    callback.on_trial_result(1, [], ray_trial(pack), result)
+
+
+def ray_trial(pack):
+    return SimpleNamespace(config={"pack_id": pack.pack_id})
+
+
+def end_records(pack, folder):
+    for trial in pack.trials:
+        TrialRecord(folder.record_path(trial.trial_id), trial, pack.pack_id, {}, sweep_id="sweep").end(schema.STATUS_OK)
+
+
+def test_an_ended_pack_is_told_at_once(callback, pack, folder, told, clock):
+    end_records(pack, folder)
+    report(callback, pack, done=True)
+    callback.on_trial_complete(1, [], ray_trial(pack))
+    callback.wait_for_unseen()
+    assert (told.ended, callback.ended, clock.now) == ([{"ok"}], {pack.pack_id}, 1000)
+
+
+def test_an_interrupted_pack_has_not_ended(callback, pack, told):
+    report(callback, pack, share_done=0.5)
+    callback.on_trial_complete(1, [], ray_trial(pack))
+    assert (told.ended, callback.unseen) == ([], {})
+
+
+def test_records_that_are_seen_late_end_their_pack(callback, pack, folder, told, clock, cached_absence):
+    assert trial_record.read_end(folder.record_path(pack.trials[0].trial_id)) == {}  # as the driver does at first
+    end_records(pack, folder)
+    report(callback, pack, done=True)
+    callback.on_trial_complete(1, [], ray_trial(pack))
+    callback.on_step_end(1, [])
+    assert told.ended == []
+    callback.wait_for_unseen()
+    assert told.ended == [{"ok"}]
+    assert 1060 <= clock.now <= 1062
+
+
+def test_they_are_looked_for_while_others_train(callback, pack, folder, told, clock, cached_absence):
+    assert trial_record.read_end(folder.record_path(pack.trials[0].trial_id)) == {}
+    end_records(pack, folder)
+    report(callback, pack, done=True)
+    callback.on_trial_complete(1, [], ray_trial(pack))
+    clock.now += 61
+    callback.on_step_end(2, [])
+    callback.on_step_end(3, [])
+    assert (told.ended, callback.unseen) == ([{"ok"}], {})
+
+
+def test_records_that_never_appear_are_no_interruption(callback, pack, folder, clock):
+    report(callback, pack, done=True)
+    callback.on_trial_complete(1, [], ray_trial(pack))
+    with pytest.raises(StorageError, match=r"records do not appear in .*/some; let all nodes mount the same"):
+        callback.wait_for_unseen()
+    assert clock.now < 1100
