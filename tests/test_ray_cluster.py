@@ -88,6 +88,52 @@ def test_scripts_say_what_is_missing_and_do_nothing(script, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def mount(tmp_path):
+    """Run the script with an export; what it asks of sudo is noted, and only folders and fstab are made."""
+    shared, fstab = tmp_path / "shared", tmp_path / "fstab"
+    fstab.write_text("LABEL=root / ext4 defaults 0 1\n")
+    sudo = tmp_path / "bin" / "sudo"
+    sudo.parent.mkdir()
+    sudo.write_text(
+        '#!/bin/bash\necho "$*" >> "$HOME/asked"\n'
+        'case $1 in mkdir | sed | tee) exec "${@/#\\/etc\\/fstab/$HOME/fstab}" ;; esac\n'
+    )
+    sudo.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{sudo.parent}:/usr/bin:/bin"}
+
+    def mount(export):
+        command = ["bash", ROOT / "cluster" / "mount_shared.sh", export, shared]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+
+    return mount
+
+
+@pytest.mark.parametrize(
+    ("export", "low_port"), [("fs-1.efs.us-east-1.amazonaws.com:/", False), ("192.0.2.1:/s", True)]
+)
+def test_the_share_is_mounted_at_every_start_of_a_node(mount, tmp_path, export, low_port):
+    for _ in range(2):
+        done = mount(export)
+        assert (done.returncode, done.stderr) == (0, "")
+    _, line = (tmp_path / "fstab").read_text().splitlines()
+    device, place, kind, options, *_ = line.split()
+    assert (device, place, kind) == (export, str(tmp_path / "shared"), "nfs4")
+    assert {"hard", "lookupcache=pos", "_netdev"} <= set(options.split(","))
+    assert ("noresvport" not in options) == low_port  # Linux serves such ports only where an export is `insecure`
+    assert f"mount {place}" in (tmp_path / "asked").read_text()
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == ["data", "reports", "studies"]
+    assert list((tmp_path / "shared" / "studies").iterdir()) == []
+
+
+def test_a_share_that_is_somebody_elses_is_refused(mount, tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "studies").symlink_to("nowhere/at/all")
+    done = mount("192.0.2.1:/s")
+    assert done.returncode == 1
+    assert "cannot write here; on the server, give it to this uid" in done.stderr
+
+
 def test_installations_are_pinned():
     installations = [line for script in (ROOT / "cluster").iterdir() for line in script.read_text().splitlines()]
     installations += commands_of(load("ray_cluster.yaml"))
