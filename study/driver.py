@@ -163,6 +163,7 @@ def _run_locked(
     console: Console,
 ) -> int:
     note_planned(folder, trials)
+    folder.make_key()  # before MLflow's process, or a worker, asks for it
     tracking.ask(describe_data(dataset), max(trial.epochs for trial in trials))
     shown_uri = without_secrets(tracking_uri, tracking_uri)
     ending = Ending(came_to_end=True)

@@ -39,6 +39,10 @@ class StudyFolder:
         return self.storage / self.name
 
     @property
+    def _key_path(self) -> Path:
+        return self.path / "key"
+
+    @property
     def driver_lock(self) -> Path:
         """Held by the one driver that runs this study, or sends its records."""
         return self.path / ".driver.lock"
@@ -57,11 +61,29 @@ class StudyFolder:
         return self.path / "checkpoints" / f"{trial_id}.checkpoint"
 
     def make_key(self) -> str:
-        """Return random text that tells this folder from others of its name, made by the first driver that asks."""
-        path = self.path / "key"
-        if not path.exists():
-            write_whole(path, f"{secrets.token_hex(8)}\n".encode())
-        return path.read_text().strip()
+        """Return random text that tells this folder from others of its name, made by the first driver that asks.
+
+        Raises StorageError when it cannot be written.
+        """
+        try:
+            if not self._key_path.exists():
+                write_whole(self._key_path, f"{secrets.token_hex(8)}\n".encode())
+            return self._key_path.read_text().strip()
+        except OSError as error:
+            raise StorageError.from_os(self._key_path, error) from None
+
+    def check_key(self, key: str) -> None:
+        """Raise StorageError when this folder is not that of the driver, whose `key` is given, or not there."""
+        try:
+            found = self._key_path.read_text().strip()
+        except OSError as error:
+            found, reason = "", error.strerror
+        else:
+            reason = "it holds another study"
+        if found != key:
+            raise StorageError(
+                f"storage: {self.path} is not the driver's folder ({reason}); mount the same file system on all nodes"
+            )
 
     def create(self) -> None:
         """Make the folders; raises ValueError when they cannot be written."""

@@ -8,6 +8,7 @@ sweep over the packs that remain. What takes torch is imported in the workers: t
 import os
 import secrets
 import shutil
+import socket
 import time
 import warnings
 from collections.abc import Sequence
@@ -137,6 +138,7 @@ def _run_tune(
             manifest=manifest,
             dataset=dataset,
             folder=folder,
+            folder_key=folder.make_key(),
             device=cluster.device,
             sweep_id=callback.sweep_id,
             pack_choice=choice.reason,
@@ -178,6 +180,7 @@ def train_on_worker(
     manifest: dict[str, Pack],
     dataset: Dataset,
     folder: StudyFolder,
+    folder_key: str,
     device: str,
     sweep_id: str,
     pack_choice: str,
@@ -214,12 +217,14 @@ def train_on_worker(
     reports = PackReports(report)
     training = PackTraining(pack, dataset, folder, device, reports.tell, sweep_id, checkpoint_seconds, pack_choice)
     try:
+        folder.check_key(folder_key)
         with reports:
             if slow:
                 reports.tell(PackNews(0.0, {}, slow))
             training.run()
     except StorageError as error:
-        # Another worker could not write either: the driver is told, and stops all of them.
+        # Another worker could not write either, or this node has not what the others share: the driver is told, and
+        # stops all of them.
         report(PackNews(0.0, {}), storage_problem=str(error))
     # With Tune's own word for the end, the driver goes on with the next pack at once, not after another report.
     report(reports.unreported, done=True)
@@ -251,7 +256,9 @@ class _ObserverCallback(tune.Callback):
         if "share_done" not in result:  # Tune adds a last result of its own
             return
         if result["storage_problem"]:
-            self.storage_problem = result["storage_problem"]
+            host = result.get("hostname", socket.gethostname())
+            where = "" if host == socket.gethostname() else f" (told by node {host})"
+            self.storage_problem = result["storage_problem"] + where
             raise StorageError(self.storage_problem)  # ends the sweep
         for notice in result["notices"]:
             self.observer.noticed(notice)

@@ -1,11 +1,13 @@
-"""What the driver makes of Tune's events, without Ray: when a pack has ended, and what is told meanwhile."""
+"""What the driver makes of Tune's events, and a worker of a pack, without Ray."""
 
+import shutil
+import socket
 from types import SimpleNamespace
 
 import pytest
 
+from study import pack_training, processor, sweep, trial_record
 from study import run_log_schema as schema
-from study import sweep, trial_record
 from study.packing import Pack
 from study.study_folder import StorageError
 from study.sweep import _ObserverCallback
@@ -115,3 +117,33 @@ def test_records_that_never_appear_are_no_interruption(callback, pack, folder, c
     with pytest.raises(StorageError, match=r"records do not appear in .*/some; let all nodes mount the same"):
         callback.wait_for_unseen()
     assert clock.now < 1100
+
+
+@pytest.mark.parametrize("host", ["gpu-7", socket.gethostname()])
+def test_a_node_that_cannot_write_is_named(callback, pack, host):
+    with pytest.raises(StorageError) as raised:
+        report(callback, pack, storage_problem="storage: cannot write", hostname=host)
+    expected = "storage: cannot write (told by node gpu-7)" if host == "gpu-7" else "storage: cannot write"
+    assert callback.storage_problem == str(raised.value) == expected
+
+
+@pytest.mark.parametrize("damage", [None, "gone", "another"])
+def test_a_worker_trains_in_the_drivers_folder_alone(monkeypatch, pack, folder, damage):
+    reported, trained = [], []
+    monkeypatch.setattr(sweep.tune, "report", reported.append)
+    monkeypatch.setattr(processor, "prepare_processor", lambda: None)  # it would change this process
+    monkeypatch.setattr(pack_training.PackTraining, "run", lambda self: trained.append(self))
+    key = folder.make_key()
+    if damage == "gone":
+        shutil.rmtree(folder.path)
+    elif damage == "another":
+        (folder.path / "key").write_text("that of a disk of this node\n")
+    sweep.train_on_worker({"pack_id": "p"}, {"p": pack}, None, folder, key, "cuda", "s", "default", 60.0)
+    assert len(trained) == (damage is None)
+    problems = [result["storage_problem"] for result in reported if result["storage_problem"]]
+    reason = {"gone": "No such file or directory", "another": "it holds another study"}.get(damage)
+    assert problems == (
+        []
+        if damage is None
+        else [f"storage: {folder.path} is not the driver's folder ({reason}); mount the same file system on all nodes"]
+    )
