@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -29,9 +30,7 @@ from study.trial_record import (
     describe_error,
     end_as_failed,
     has_ended,
-    read_end,
     read_lines,
-    read_start,
 )
 
 LOSSES_BEFORE_ALONE = 2
@@ -110,31 +109,31 @@ class PackTraining:
     def _find_beginning(self, trial: TrialConfig, in_new_worker: bool) -> "_Beginning":
         """Look where a trial can go on, and how often its worker was lost since it last got further.
 
-        An attempt of this sweep that has not ended is a loss, unless it was this worker's own.
+        An attempt of this sweep that has not ended is a loss, unless it was this worker's own. One that wrote a
+        checkpoint got further, also where this worker cannot use it.
         """
         path = self.folder.record_path(trial.trial_id)
-        start = read_start(path)
-        if start is None:
+        lines = [line for line, _ in read_lines(path)]
+        if not lines:
             return _Beginning(trial)
-        checkpoint, notice = None, ""
+        start, reached, checkpoint, notice = lines[0], 0, None, ""
         try:
-            checkpoint = self._load_checkpoint(trial)
+            found = read_checkpoint(
+                self.folder.checkpoint_path(trial.trial_id), trial.trial_id, start.get("origin", "")
+            )
+            if found is not None:
+                reached = found.epoch
+                self._check_that_it_continues(lines, found)
+                checkpoint = found
         except ValueError as error:
             notice = f"{trial.name} begins again: {error}"
-        epoch = 0 if checkpoint is None else checkpoint.epoch
-        without_progress = start.get("sweep") == self.sweep_id and not read_end(path) and epoch <= start["resume_epoch"]
+        is_open = start.get("sweep") == self.sweep_id and lines[-1]["kind"] != "end"
+        without_progress = is_open and reached <= start["resume_epoch"]
         losses = start["losses"] + in_new_worker if without_progress else 0
         return _Beginning(trial, checkpoint, losses, notice)
 
-    def _load_checkpoint(self, trial: TrialConfig) -> Checkpoint | None:
-        """Return a checkpoint that continues the trial's record; raises ValueError, in one line, when it does not."""
-        path = self.folder.record_path(trial.trial_id)
-        lines = [line for line, _ in read_lines(path)]
-        checkpoint = read_checkpoint(
-            self.folder.checkpoint_path(trial.trial_id), trial.trial_id, lines[0].get("origin", "")
-        )
-        if checkpoint is None:
-            return None
+    def _check_that_it_continues(self, lines: Sequence[Mapping[str, Any]], checkpoint: Checkpoint) -> None:
+        """Raise ValueError, in one line, when a checkpoint does not continue a record of these lines here."""
         changed = {
             name for name in self.environment if lines[0]["environment"].get(name) != self.environment[name]
         }  # what a run says about its origin must hold for all of its epochs
@@ -143,7 +142,6 @@ class PackTraining:
         recorded = [line["epoch"] for line in lines if line["kind"] == "epoch"]
         if recorded[: checkpoint.epoch + 1] != list(range(checkpoint.epoch + 1)):
             raise ValueError(f"checkpoint: of epoch {checkpoint.epoch}, and epochs are missing from the record")
-        return checkpoint
 
     def _train_together(self, beginnings: "list[_Beginning]") -> None:
         """Train trials as one pack; when that raises, the halves go on by themselves."""

@@ -216,6 +216,20 @@ def test_workers_lost_with_progress_between_them_fail_nothing(run, folder, make_
         assert read_start(folder.record_path(trial.trial_id))["attempts"] == 2 * LOSSES_BEFORE_FAILED + 1
 
 
+@pytest.mark.parametrize(("epochs_between", "status"), [(3, schema.STATUS_OK), (0, schema.STATUS_FAILED)])
+def test_workers_lost_on_nodes_of_two_models(run, folder, trials, monkeypatch, epochs_between, status):
+    """A checkpoint that the next node cannot use is progress nevertheless."""
+    trial = trials[0]
+    for number in range(LOSSES_BEFORE_FAILED + 1):
+        monkeypatch.setattr(pack_training, "describe_environment", lambda _, model=number % 2: {"device": str(model)})
+        try:
+            run([trial], lose_at=1 + epochs_between)
+        except WorkerLost:
+            assert folder.checkpoint_path(trial.trial_id).exists() == (epochs_between > 0)
+    run([trial])
+    assert read_status(folder.record_path(trial.trial_id)) == status
+
+
 @pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
 def test_what_is_told_is_on_the_disk(trials, folder, small_dataset, checkpoint_seconds):
     told = []
