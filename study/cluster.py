@@ -8,7 +8,9 @@ import logging
 import os
 import socket
 import threading
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 # Read by ray when it is imported or started: no usage statistics, and no memory monitor (it ends whole sweeps instead
@@ -24,6 +26,11 @@ import ray
 from study.interruption import treat_sigterm_as_ctrl_c
 from study.lean_ray import lean_node
 
+FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 30.0, 300.0
+"""After how long somebody who waits for a worker is told so, and how often then."""
+WAIT_SECONDS = 0.5
+"""Between two looks whether it is there."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
@@ -34,14 +41,36 @@ class Cluster:
     is_this_machine: bool = False
 
 
+class WaitingNotices:
+    """Tells, now and then, that the study waits for a device."""
+
+    def __init__(self, device: str, tell: Callable[[str], None]) -> None:
+        self._name, self._tell = "GPU" if device == "cuda" else "core", tell
+        self._next: float | None = None
+
+    def waits(self) -> None:
+        """To be called again and again as long as it waits."""
+        now = time.monotonic()
+        if self._next is None:
+            self._next = now + FIRST_NOTICE_SECONDS
+        elif now >= self._next:
+            self._tell(f"Waiting for a {self._name}: `ray status` on the head says what is up and what is asked for.")
+            self._next = now + NOTICE_SECONDS
+
+    def goes_on(self) -> None:
+        """To be called when it waits no longer."""
+        self._next = None
+
+
 class ClusterConnection:
     """Joins a cluster while other things go on, and leaves it; use as a context manager.
 
     Its thread stays until the end: Ray lets Linux end its processes when the thread that started them ends.
     """
 
-    def __init__(self, address: str | None, device: str) -> None:
-        """Takes what `connect` does."""
+    def __init__(self, address: str | None, device: str, tell: Callable[[str], None] = print) -> None:
+        """Takes what `connect` does; `tell` is given notice, in the connection's thread, that a GPU is waited for."""
+        self._notices = WaitingNotices("cuda", tell)
         self._address, self._device = address, device
         self._cluster: Cluster | None = None
         self._error: BaseException | None = None
@@ -71,7 +100,7 @@ class ClusterConnection:
 
     def _run(self) -> None:
         try:
-            self._cluster = connect(self._address, self._device)
+            self._cluster = connect(self._address, self._device, self._waits)
         except BaseException as error:  # told by `wait`
             self._error = error
             return
@@ -80,14 +109,20 @@ class ClusterConnection:
         self._leaving.wait()
         disconnect()
 
+    def _waits(self) -> None:
+        if self._leaving.is_set():
+            raise InterruptedError("left before there was a GPU")
+        self._notices.waits()
 
-def connect(address: str | None, device: str) -> Cluster:
+
+def connect(address: str | None, device: str, waits: Callable[[], None] = lambda: None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`.
 
     Args:
         address: of an existing cluster, or None.
         device: "auto" takes the cluster's GPUs if there are any that torch can use; else "cpu" or "cuda". A cluster
-            that grows on demand may have no GPU yet: there, "cuda" is taken at its word.
+            that grows on demand may have no GPU yet: there, "cuda" is taken at its word, and one is waited for.
+        waits: called again and again while no GPU is free; what it raises ends the waiting.
 
     Raises:
         ValueError: the cluster cannot be reached, or lacks the device that is asked for.
@@ -111,7 +146,7 @@ def connect(address: str | None, device: str) -> Cluster:
             raise ValueError(f"ray: could not be started on this machine ({first_line})") from None
         raise ValueError(f"address: no Ray cluster at {address!r} ({first_line}); start one or leave it out") from None
     try:
-        cluster = _choose_device(device, may_grow=address is not None)
+        cluster = _choose_device(device, may_grow=address is not None, waits=waits)
         return dataclasses.replace(cluster, is_this_machine=address is None)
     except BaseException:
         ray.shutdown()
@@ -131,22 +166,25 @@ def check_address(address: str) -> None:
         raise ValueError(f"address: no Ray cluster at {address!r} ({error}); give auto or HOST:PORT") from None
 
 
-def _choose_device(device: str, may_grow: bool) -> Cluster:
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    if device != "cpu" and gpus:
-        (usable,) = ray.get([_torch_sees_a_gpu.options(num_gpus=1).remote()])
-        if usable:
-            return Cluster("cuda", gpus)
+def _choose_device(device: str, may_grow: bool, waits: Callable[[], None]) -> Cluster:
+    cpus, gpus = _count("CPU"), _count("GPU")
+    if device != "cpu" and (gpus or (device == "cuda" and may_grow)):
+        usable = _torch_sees_a_gpu.options(num_gpus=1).remote()
+        while not ray.wait([usable], timeout=WAIT_SECONDS)[0]:
+            waits()
+        if ray.get(usable):
+            return Cluster("cuda", max(1, _count("GPU")))
         if device == "cuda":
             raise ValueError("device: 'cuda' was asked for and torch cannot use this GPU; use --device cpu")
-    elif device == "cuda" and may_grow:
-        return Cluster("cuda", 1)
     elif device == "cuda":
         raise ValueError("device: 'cuda' was asked for and Ray sees no GPU; use --device cpu")
     if not cpus and device == "auto":
         raise ValueError("device: the cluster has neither CPUs nor GPUs yet; give --device cuda, or --device cpu")
     return Cluster("cpu", max(1, cpus))
+
+
+def _count(resource: str) -> int:
+    return int(ray.cluster_resources().get(resource, 0))
 
 
 @ray.remote(num_cpus=0)

@@ -196,7 +196,8 @@ def _joining_ray(options: StudyOptions, console: Console) -> Iterator[Callable[.
     console.print("Starting Ray …" if options.address is None else f"Joining the Ray cluster at {options.address} …")
     from study.cluster import ClusterConnection
 
-    with ClusterConnection(options.address, options.device) as connection:
+    tell = functools.partial(console.print, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    with ClusterConnection(options.address, options.device, tell) as connection:
         with acknowledging_ctrl_c(console), quick_imports():
             from study.training_session import train_on_ray
         gc.freeze()  # what was imported stays, and need not be looked through again, at the end too

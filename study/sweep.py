@@ -24,7 +24,7 @@ import ray
 from ray import tune
 
 from study import pack_size
-from study.cluster import Cluster
+from study.cluster import Cluster, WaitingNotices
 from study.datasets import Dataset, describe_data
 from study.lean_ray import make_tune_lean
 from study.pack_size import PackChoice
@@ -105,7 +105,8 @@ def run_packs(
         SweepError: Ray is gone, or Tune gave up again and again.
     """
     manifest = {pack.pack_id: pack for pack in packs}
-    callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer, secrets.token_hex(4))
+    waiting = None if cluster.is_this_machine else WaitingNotices(cluster.device, observer.noticed)
+    callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer, secrets.token_hex(4), waiting)
     for starts_left in reversed(range(SWEEP_STARTS)):
         remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended | set(callback.unseen)]
         try:
@@ -240,7 +241,9 @@ class _ObserverCallback(tune.Callback):
         data_tags: dict[str, str],
         observer: SweepObserver,
         sweep_id: str,
+        waiting: WaitingNotices | None = None,
     ) -> None:
+        self.waiting = waiting
         self.manifest, self.folder, self.data_tags, self.observer = manifest, folder, data_tags, observer
         self.sweep_id, self.storage_problem = sweep_id, ""
         self.ended: set[str] = set()
@@ -279,6 +282,10 @@ class _ObserverCallback(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._look_for_unseen()
+        if self.waiting and any(trial.status == "RUNNING" for trial in trials):
+            self.waiting.goes_on()
+        elif self.waiting:
+            self.waiting.waits()
 
     def wait_for_unseen(self) -> None:
         """Return when the records of all packs that have ended are seen; raises StorageError where one stays away."""

@@ -15,11 +15,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ray's own
 @pytest.fixture
 def fake_ray(monkeypatch):
     """Stands for Ray: a cluster of `resources`, whose GPUs torch can use or not."""
-    fake = SimpleNamespace(resources={"CPU": 2.0}, usable=True, options=None, left=0)
+    fake = SimpleNamespace(resources={"CPU": 2.0}, usable=True, options=None, left=0, ended=lambda: ["task"])
     monkeypatch.setattr(cluster.ray, "init", lambda **options: setattr(fake, "options", options))
     monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: fake.resources)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: setattr(fake, "left", fake.left + 1))
-    monkeypatch.setattr(cluster.ray, "get", lambda _: [fake.usable])
+    monkeypatch.setattr(cluster.ray, "get", lambda _: fake.usable)
+    monkeypatch.setattr(cluster.ray, "wait", lambda tasks, timeout: (fake.ended(), []))
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: None))
     monkeypatch.setattr(cluster, "_torch_sees_a_gpu", task)
     return fake
@@ -42,6 +43,30 @@ def test_the_device(fake_ray, resources, usable, address, device, expected):
     assert cluster.connect(address, device) == cluster.Cluster(*expected, is_this_machine=address is None)
     assert fake_ray.options["address"] == (address or "local")
     assert fake_ray.left == 0
+
+
+def test_who_waits_for_a_gpu_is_told_so(fake_ray, monkeypatch):
+    """As on a cluster that starts the node in four minutes."""
+    now, told = [1000.0], []
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+
+    def wait():
+        now[0] += 1
+        fake_ray.resources = {"CPU": 4, "GPU": 1} if now[0] > 1400 else {}
+        return ["task"] if now[0] > 1400 else []
+
+    fake_ray.ended, fake_ray.resources = wait, {}
+    with cluster.ClusterConnection("auto", "cuda", lambda text: told.append((now[0], text))) as connection:
+        assert connection.wait() == cluster.Cluster("cuda", 1)
+    assert [when for when, _ in told] == [1031, 1331]
+    assert "Waiting for a GPU: `ray status`" in told[0][1]
+
+
+def test_a_gpu_that_never_comes_can_be_given_up(fake_ray):
+    fake_ray.ended, fake_ray.resources = list, {}
+    with pytest.raises(KeyboardInterrupt), cluster.ClusterConnection("auto", "cuda"):
+        raise KeyboardInterrupt
+    assert fake_ray.left == 1
 
 
 @pytest.mark.parametrize(

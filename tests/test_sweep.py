@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from study import pack_training, processor, sweep, trial_record
+from study import cluster, pack_training, processor, sweep, trial_record
 from study import run_log_schema as schema
 from study.packing import Pack
 from study.study_folder import StorageError
@@ -147,3 +147,14 @@ def test_a_worker_trains_in_the_drivers_folder_alone(monkeypatch, pack, folder, 
         if damage is None
         else [f"storage: {folder.path} is not the driver's folder ({reason}); mount the same file system on all nodes"]
     )
+
+
+def test_a_sweep_that_waits_for_workers_says_so(callback, told, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    callback.waiting = cluster.WaitingNotices("cuda", lambda text: told.notices.append(now[0]))
+    for second in range(1000):
+        now[0] = float(second)
+        status = "RUNNING" if second < 100 or 200 <= second < 220 else "PENDING"
+        callback.on_step_end(second, [SimpleNamespace(status="TERMINATED"), SimpleNamespace(status=status)])
+    assert told.notices == [130, 250, 550, 850]
