@@ -90,15 +90,16 @@ def _resample_cell(
     rates, compared = find_comparable(np.isfinite(tables["error"]))
     widening = math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     drawn = generator.integers(seeds, size=(replicates, seeds))
+    tables["compared error"] = np.where(compared, tables["error"], math.nan)
     means = []
-    for table in (*tables.values(), np.where(compared, tables["error"], math.nan)):
+    for name, table in tables.items():
         # A seed that is missing at some rate has that rate's mean: it adds no deviation.
-        table = table[rates]
-        center = np.nanmean(table, axis=1, keepdims=True)
-        deviations = np.where(np.isfinite(table), table - center, 0.0)
+        candidates = table[rates]
+        center = np.nanmean(candidates, axis=1, keepdims=True)
+        deviations = np.where(np.isfinite(candidates), candidates - center, 0.0)
         resampled = center[:, 0] + widening * deviations[:, drawn].mean(axis=2).T
-        if name == "error":
-            resampled = resampled.clip(0.0, max(chance_error, np.nanmax(table)))
+        if name in ("error", "compared error"):
+            resampled = resampled.clip(0.0, max(chance_error, np.nanmax(candidates)))
         means.append(np.concatenate([center.T, resampled]))
     chosen = np.round(means.pop(), DECIMALS).argmin(axis=1)
     return np.stack([mean[np.arange(replicates + 1), chosen] for mean in means], axis=1)
