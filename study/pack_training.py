@@ -186,10 +186,12 @@ class PackTraining:
                 writers.wait()
         except StorageError:
             raise
-        except torch.AcceleratorError:
-            # A kernel failed, and the device no longer works for this process, which is as good as lost. (Running out
-            # of the device's memory is another error, and leaves it in order.)
-            raise
+        except torch.AcceleratorError as error:
+            # A kernel failed, and the device no longer works for this process, which is as good as lost. (Where CUDA
+            # itself and not torch runs out of memory, this is the error, too, and the device is in order.)
+            if "out of memory" not in str(error):
+                raise
+            return describe_error(error)
         except Exception as error:
             return describe_error(error)
         return None

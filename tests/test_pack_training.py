@@ -141,7 +141,15 @@ def faulty(monkeypatch, trials):
     return install
 
 
-@pytest.mark.parametrize("fault", [ValueError("its own fault"), torch.OutOfMemoryError("full"), MemoryError()])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ValueError("its own fault"),
+        torch.OutOfMemoryError("full"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        MemoryError(),
+    ],
+)
 def test_a_raising_member_fails_alone(run, trials, folder, undisturbed, faulty, fault):
     faulty(fault)
     assert run(trials)[-1].share_done == 1
