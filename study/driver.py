@@ -33,6 +33,9 @@ from study.tracking_uri import default_tracking_uri, without_secrets
 from study.trial_config import TrialConfig
 from study.trial_record import check_same_data, read_environment, read_status
 
+LOST_HOST_SECONDS = 120.0
+"""A server of NFS keeps the locks of a machine that it hears nothing from for about 90 s."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyOptions:
@@ -82,7 +85,7 @@ def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Con
         if options.dry_run:
             _print_dry_run(options, trials, dataset, folder, console)
             return 0
-        stack.enter_context(hold_study(folder))
+        stack.enter_context(hold_study(folder, console))
         stack.push(tracking.__exit__)  # once more, before another driver may hold the study
         return _run_locked(options, trials, dataset, folder, tracking, tracking_uri, console)
 
@@ -128,12 +131,25 @@ def _import_ray() -> None:
 
 
 @contextlib.contextmanager
-def hold_study(folder: StudyFolder) -> Iterator[None]:
-    """Be the only driver of a study; raises ValueError when there is another, on this machine or one that shares it."""
+def hold_study(folder: StudyFolder, console: Console) -> Iterator[None]:
+    """Be the only driver of a study; raises ValueError when there is another, on this machine or one that shares it.
+
+    One on another machine is waited for, for LOST_HOST_SECONDS.
+    """
     holder = folder.path / "driver"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold_file(folder.driver_lock, seconds=0))
+            try:
+                stack.enter_context(hold_file(folder.driver_lock, seconds=0))
+            except Timeout:
+                who = holder.read_text().strip() if holder.exists() else ""
+                if not who or who.endswith(f" on {socket.gethostname()}"):
+                    raise
+                waiting = (
+                    f"Study {folder.name} is held by {who}. If that machine is lost, its lock goes in two minutes …"
+                )
+                console.print(waiting, style="yellow", highlight=False, markup=False, soft_wrap=True)
+                stack.enter_context(hold_file(folder.driver_lock, seconds=LOST_HOST_SECONDS))
         except Timeout:
             who = holder.read_text().strip() if holder.exists() else "another process"
             raise ValueError(f"name: study {folder.name!r} is being run by {who}; wait, or choose another") from None

@@ -32,7 +32,7 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
     tracking_uri = tracking_uri or default_tracking_uri(storage)
     with hold_file(folder.tracking_lock):
         check_tracking(tracking_uri)
-    with hold_study(folder):
+    with hold_study(folder, console):
         starts = {path.stem: read_start(path) for path in sorted((folder.path / "trials").glob("*.jsonl"))}
         readable = {trial_id: start for trial_id, start in starts.items() if start is not None}
         data = [_data_tags(start["environment"]) for start in readable.values()]
