@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from study.trial_config import TrialConfig
+from study.work import training_flops
 
 CPU_PACK, GPU_PACK = 4, 64
 """Trials per pack where nothing was measured: beyond, steps of networks of usual width hardly get faster."""
@@ -31,7 +32,7 @@ class Pack:
 def make_packs(
     trials: Sequence[TrialConfig], max_pack: int, epochs_done: Mapping[str, int] | None = None
 ) -> list[Pack]:
-    """Group trials by `pack_key` into packs of at most `max_pack`, evenly filled, the deepest (longest) first.
+    """Group trials by `pack_key` into packs of at most `max_pack`, evenly filled, the longest first.
 
     Trials that go on after different epochs, by trial_id in `epochs_done`, don't share a pack.
 
@@ -44,13 +45,15 @@ def make_packs(
     groups: dict[tuple, list[TrialConfig]] = defaultdict(list)
     for trial in trials:
         groups[trial.pack_key, begun.get(trial.trial_id, 0)].append(trial)
-    packs = []
-    for group in groups.values():
+    packs: list[tuple[float, Pack]] = []
+    for (_, epochs), group in groups.items():
+        epochs_left = (group[0].epochs + 1 - epochs) / (group[0].epochs + 1)  # with the measurement before the first
         pack_count = math.ceil(len(group) / max_pack)
         bounds = [len(group) * index // pack_count for index in range(pack_count + 1)]
-        packs += [Pack(tuple(group[start:stop])) for start, stop in itertools.pairwise(bounds)]
+        for start, stop in itertools.pairwise(bounds):
+            packs.append(((stop - start) * training_flops(group[0]) * epochs_left, Pack(tuple(group[start:stop]))))
     # Longest first: the last packs to run are short, so that the cores fall idle together.
-    return sorted(packs, key=lambda pack: -len(pack.trials) * pack.trials[0].depth * pack.trials[0].epochs)
+    return [pack for _, pack in sorted(packs, key=lambda entry: -entry[0])]
 
 
 def check_distinct(trials: Sequence[TrialConfig]) -> None:

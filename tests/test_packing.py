@@ -6,8 +6,15 @@ from study.packing import make_packs
 def test_packs_are_full_grouped_by_key_and_longest_first(make_trial):
     trials = [make_trial(depth=depth, seed=seed) for depth in (3, 9) for seed in range(5)]
     packs = make_packs(trials, max_pack=4)
-    assert [(pack.trials[0].depth, len(pack.trials)) for pack in packs] == [(9, 3), (9, 2), (3, 3), (3, 2)]
+    assert [(pack.trials[0].depth, len(pack.trials)) for pack in packs] == [(9, 3), (3, 3), (9, 2), (3, 2)]
     assert sorted(trial.trial_id for pack in packs for trial in pack.trials) == sorted(t.trial_id for t in trials)
+
+
+def test_what_is_long_is_reckoned_in_arithmetic_that_is_left(make_trial):
+    slim, wide = make_trial(depth=9, width=20), make_trial(depth=5, width=200)
+    begun, short = make_trial(depth=8, width=200, epochs=9), make_trial(depth=8, width=200, epochs=3)
+    packs = make_packs([slim, wide, begun, short], 4, {begun.trial_id: 8})
+    assert [pack.trials[0] for pack in packs] == [short, wide, begun, slim]
 
 
 def test_trials_of_different_shape_or_loop_never_share_a_pack(make_trial):
