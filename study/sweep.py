@@ -70,7 +70,8 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: C
         default = pack_size.choose_default_size(trials, dataset, cluster.workers)
         if default is not None:
             return default
-    choose = _choose_pack_size.options(num_gpus=1 if cluster.device == "cuda" else 0)
+    # Ray ends a worker whose task had a GPU, and with it what it holds there, only if the task was declared with one.
+    choose = ray.remote(num_cpus=1, num_gpus=1 if cluster.device == "cuda" else 0, max_retries=1)(_choose_pack_size)
     try:
         return ray.get(choose.remote(list(trials), dataset, cluster.device, cluster.workers))
     except ray.exceptions.RayError as error:
@@ -78,7 +79,6 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, cluster: C
         return PackChoice(size, packs_per_gpu=1, reason=f"default, as none could be chosen: {one_line(error)}")
 
 
-@ray.remote(num_cpus=1, max_retries=1)
 def _choose_pack_size(trials: list[TrialConfig], dataset: Dataset, device: str, workers: int) -> PackChoice:
     from study.processor import prepare_processor
 

@@ -1,6 +1,7 @@
 """A trial and a device → the seconds that it would take in packs of growing size."""
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,9 +38,8 @@ def measure_trial_seconds(trial: TrialConfig, dataset: Dataset, device: str, lar
     evaluations = (trial.epochs + 1) * (len(train) + len(test)) / len(sample)
     compiled = is_worth_compiling(trial, len(train), train.images.device.type)
     kernels = make_block_kernels(trial.activation, trial.normalization, compiled, train.images.device.type)
-    seconds: dict[int, float] = {}
-    size = 1
-    while size <= largest:
+
+    def measure(size: int) -> float:
         members = [dataclasses.replace(trial, seed=seed) for seed in range(size)]
         network = PackedNetwork(members, train.images.shape[1], len(dataset.classes), device=device)
         optimizer = PackedOptimizer(members, network.stacked, 2 * REPEATS, compiled=compiled)
@@ -48,7 +48,15 @@ def measure_trial_seconds(trial: TrialConfig, dataset: Dataset, device: str, lar
         stepping = [partial(step.run, rows) for rows in order]
         evaluating = [partial(evaluate, network, sample, kernels, trial.precision)] * len(order)
         of_step, of_sample = (_quickest(calls, step.rows.is_cuda) for calls in (stepping, evaluating))
-        seconds[size] = (PACK_SECONDS + steps * of_step + evaluations * of_sample) / size
+        return (PACK_SECONDS + steps * of_step + evaluations * of_sample) / size
+
+    seconds: dict[int, float] = {}
+    size = 1
+    while size <= largest:
+        seconds[size] = measure(size)
+        if train.images.is_cuda:  # else the smaller packs take the room of the next
+            gc.collect()
+            torch.cuda.empty_cache()
         if size >= 4 and min(seconds[size // 2], seconds[size // 4]) <= ENOUGH * seconds[size]:
             break
         size *= 2

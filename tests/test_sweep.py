@@ -158,3 +158,16 @@ def test_a_sweep_that_waits_for_workers_says_so(callback, told, monkeypatch):
         status = "RUNNING" if second < 100 or 200 <= second < 220 else "PENDING"
         callback.on_step_end(second, [SimpleNamespace(status="TERMINATED"), SimpleNamespace(status=status)])
     assert told.notices == [130, 250, 550, 850]
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cuda", 1), ("cpu", None)])
+def test_the_worker_that_measured_on_a_gpu_leaves_it(monkeypatch, device, calls):
+    declared, remote = [], sweep.ray.remote
+
+    def declare(**options):
+        return lambda function: declared.append(remote(**options)(function)) or SimpleNamespace(remote=lambda *_: None)
+
+    monkeypatch.setattr(sweep.ray, "remote", declare)
+    monkeypatch.setattr(sweep.ray, "get", lambda _: "choice")
+    assert sweep.choose_pack_size([], None, cluster.Cluster(device, 2)) == "choice"
+    assert declared[0]._default_options.get("max_calls") == calls
