@@ -1,8 +1,8 @@
 """A trial's state at the end of an epoch → one file beside its record, and back.
 
 The file is one line of JSON (kind, trial, origin, epoch, SHA-256) and then tensors as `torch.save` writes them. It
-appears whole or not at all, and is read with `weights_only`, so that nothing in it is ever run. Members are bitwise
-independent of their pack, so a trial may go on in any other one.
+appears whole or not at all, and is read with `weights_only`, so that nothing in it is ever run. A trial may go
+on in any other pack: on a CPU with one thread it is bitwise independent of it, on a GPU but for the last bits.
 
 The driver asks for the epoch alone and does without torch, which is imported with the first tensor.
 """

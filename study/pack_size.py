@@ -1,12 +1,14 @@
 """The trials of a study and a device → how many of them to train together, from memory and measured times.
 
 A pack that is too small leaves a device idle between calls, one that is too large runs out of memory or of caches.
-What is chosen changes no result: members are bitwise independent of their pack.
+What is chosen changes no result on a CPU, where members are bitwise independent of their pack; on a GPU the kernels of
+products depend on its size, and with them the last bits.
 
 Torch takes seconds to import, and the driver does without: what needs it is imported where a worker asks for it.
 """
 
 import dataclasses
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -56,7 +58,11 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
         reason = DEFAULT_REASON if filling < fitting else f"what fits into {memory_bytes / 1e9:.3g} GB"
     size = _shared_size(filling, trials, workers)
     largest_group = max(Counter(trial.pack_key for trial in trials).values())
-    packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, filling // min(size, largest_group))) if device == "cuda" else 1
+    packs_per_gpu = 1
+    if device == "cuda":
+        # No more than each GPU gets when all have equally many: Ray fills one GPU after the other.
+        of_each = math.ceil(len(make_packs(trials, size)) / workers)
+        packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, of_each, filling // min(size, largest_group)))
     return PackChoice(size, packs_per_gpu, reason)
 
 

@@ -100,9 +100,15 @@ def test_the_trial_that_is_measured_is_typical(make_trial, small_dataset, monkey
 
 
 def test_packs_that_do_not_fill_a_gpu_share_it(make_trial, small_dataset):
-    trials = [make_trial(seed=seed, depth=depth) for seed in range(12) for depth in (3, 5, 7)]
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(12) for depth in range(3, 13)]
     assert choose_pack_size(trials, small_dataset, "cuda", workers=1).packs_per_gpu == 64 // 12
-    assert choose_pack_size(trials[::3], small_dataset, "cuda", workers=1).packs_per_gpu == 64 // 12
+    assert choose_pack_size(trials[::5], small_dataset, "cuda", workers=1).packs_per_gpu == 2
+
+
+def test_packs_are_spread_over_all_gpus(make_trial, small_dataset):
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(12) for depth in range(3, 11)]
+    assert choose_pack_size(trials, small_dataset, "cuda", workers=8).packs_per_gpu == 1
+    assert choose_pack_size(trials, small_dataset, "cuda", workers=3).packs_per_gpu == 3
 
 
 def test_the_smallest_of_equally_good_sizes():
