@@ -155,6 +155,14 @@ def test_workers_have_what_a_trial_asks_for_and_no_route_to_mlflow(documents):
     assert all("value" not in entry and entry["valueFrom"]["secretKeyRef"]["name"] == "mlflow" for entry in secret)
 
 
+def test_the_object_store_fits_into_shared_memory(documents):
+    """Ray would put it into /tmp otherwise."""
+    group = documents[0]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    volumes = {volume["name"]: volume for volume in group["template"]["spec"]["volumes"]}
+    room = int(volumes["shared-memory"]["emptyDir"]["sizeLimit"].removesuffix("Gi")) << 30
+    assert int(group["rayStartParams"]["object-store-memory"]) < room
+
+
 def test_the_command_is_one_of_the_study(documents):
     words = shlex.split(documents[0]["spec"]["entrypoint"])
     assert words[:3] == ["python", "-m", "study"]

@@ -210,6 +210,13 @@ def test_which_autoscaler_is_used(name, expected, tmp_path):
     assert environment_of(command, tmp_path, RAY_enable_autoscaler_v2="1")["RAY_enable_autoscaler_v2"] == expected
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_job_that_is_stopped_has_time_to_end(name, tmp_path):
+    """Ray's own 3 s are too few to stop packs and tell MLflow."""
+    environment = environment_of(load(name)["head_start_ray_commands"][1], tmp_path)
+    assert int(environment["RAY_JOB_STOP_WAIT_TIME_S"]) == 60
+
+
 def test_workers_of_aws_scale_and_the_head_trains_nothing():
     config = load("ray_cluster.yaml")
     types = config["available_node_types"]
