@@ -115,11 +115,11 @@ def _count_left_out(runs: pd.DataFrame, chosen: pd.DataFrame) -> str:
     places = int((shared_by_some & unequal).sum())
     if not places:
         return ""
-    left_out = len(runs[[*PLACE, "seed"]].drop_duplicates()) - len(chosen)
+    judgeable = len(runs[[*PLACE, "seed"]].drop_duplicates())
     return (
         f"In {places} of {len(unequal)} cells (each at one depth) learning rates have unequal seeds: they are compared "
-        f"on the seeds that they share, and {left_out} seeds, whose run at the rate that the others chose is missing, "
-        "are left out of D50, the trade-off and the best dilution."
+        "on the seeds that they share. Seeds whose run at the rate that the others chose is missing are left out of "
+        f"D50, the trade-off and the best dilution: {judgeable - len(chosen)} of {judgeable}."
     )
 
 
