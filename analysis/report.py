@@ -98,11 +98,13 @@ def escape_markdown(text: str) -> str:
 
 
 def describe_study(frames: StudyFrames) -> str:
-    """Say in one line how many trials there are, how they ended, and on which data."""
+    """Say in one line how many trials there are, how they ended, on which data, and whether MLflow lacks some."""
     counts = frames.trials["status"].value_counts()
     endings = ", ".join(f"{counts.get(status, 0)} {status}" for status in STATUSES)
-    trials = "1 trial" if len(frames.trials) == 1 else f"{len(frames.trials)} trials"
-    return f"{trials} ({endings}) on {frames.data}, checksum {frames.data_checksum}."
+    here = len(frames.trials)
+    trials = "1 trial" if here == 1 else f"{here} trials"
+    lacking = f" {frames.planned} planned, {here} of them here." if frames.planned > here else ""
+    return f"{trials} ({endings}) on {frames.data}, checksum {frames.data_checksum}.{lacking}"
 
 
 def describe_setting(frames: StudyFrames) -> list[str]:

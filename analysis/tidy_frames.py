@@ -56,7 +56,8 @@ class StudyFrames:
 
     `trials` has TRIAL_COLUMNS; `epochs` run_id, epoch and the metrics of the schema; `layers` run_id and the schema's
     LAYER_COLUMNS; `environment` says by tag what code, libraries and devices the runs came from; `incomplete` names
-    the runs whose tables are lost and were made up for from metrics.
+    the runs whose tables are lost and were made up for from metrics; `planned` is how many trials the study has, those
+    included that MLflow does not hold (0: not known).
     """
 
     name: str
@@ -68,6 +69,7 @@ class StudyFrames:
     layers: pd.DataFrame
     environment: dict[str, str]
     incomplete: list[str]
+    planned: int = 0
 
     @property
     def is_synthetic(self) -> bool:
@@ -115,6 +117,7 @@ def make_frames(
         layers=layers,
         environment=_join_tags(trial_rows),
         incomplete=sorted(incomplete or []),
+        planned=int(experiment_tags.get(schema.TAG_PLANNED, 0)),
     )
 
 

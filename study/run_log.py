@@ -33,6 +33,7 @@ from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 from pyarrow import parquet
 
 from study import run_log_schema as schema
+from study.ledgers import read_planned
 from study.probe_schedule import layer_metric_epochs
 from study.tracking_uri import sqlite_path
 from study.trial_record import StudyFolder, check_same_data, read_lines, read_start
@@ -113,13 +114,14 @@ class RunLog:
             **data_tags,
             schema.TAG_STUDY_KEY: key,
             schema.TAG_GSC_CONVENTION: schema.GSC_CONVENTION,
+            schema.TAG_PLANNED: str(len(read_planned(folder))),
             VIEW_TAG: make_view_tag(self.layer_epochs),
         }
         for key, value in tags.items():
             self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def find_runs(self) -> dict[str, Run]:
-        """Return the run of each trial, that of its record if it is complete, else a complete one; drop all others."""
+        """Return the run of each trial, a complete one if there is one, of several the record's; drop all others."""
         runs: dict[str, Run] = {}
         for run in list(search_runs(self.client, self.experiment_id)):  # whole: pages shift when runs are deleted
             trial_id = run.data.tags.get(schema.TAG_TRIAL_ID)
@@ -128,7 +130,7 @@ class RunLog:
             rival = runs.setdefault(trial_id, run)
             if rival is not run:
                 attempt = self.read_attempt(trial_id)
-                kept, dropped = sorted((rival, run), key=lambda one: (not is_sent(one, attempt), not is_complete(one)))
+                kept, dropped = sorted((rival, run), key=lambda one: (not is_complete(one), not is_sent(one, attempt)))
                 self.client.delete_run(dropped.info.run_id)
                 runs[trial_id] = kept
         return runs

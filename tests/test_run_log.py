@@ -7,7 +7,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from analysis import load_study
+from analysis.report import describe_study
 from study import run_log_schema as schema
+from study.ledgers import note_planned
 from study.run_log import METRICS_PER_REQUEST, RunLog, is_complete, is_sent
 from study.tracking import Connection
 from study.train_loop import MemberEpoch
@@ -223,6 +225,17 @@ def test_another_storage_may_not_take_a_study_over(run_log, folder, tmp_path):
         RunLog(uri, other, DATA, epochs=1)
     folder.path.parent.rename(tmp_path / "moved")
     RunLog(uri, StudyFolder(tmp_path / "moved", "some"), DATA, epochs=1)
+
+
+def test_a_report_can_tell_that_trials_are_missing(run_log, folder, make_trial):
+    trials = [make_trial(seed=seed) for seed in range(3)]
+    note_planned(folder, trials[:2])
+    write_record(folder, trials[0])
+    RunLog(run_log.tracking_uri, folder, DATA, epochs=1).begin_transmission(trials[0].trial_id).advance()
+    assert describe_study(load_study("some", run_log.tracking_uri)).endswith(" 2 planned, 1 of them here.")
+    note_planned(folder, trials)
+    RunLog(run_log.tracking_uri, folder, DATA, epochs=1)
+    assert "3 planned, 1 of them here" in describe_study(load_study("some", run_log.tracking_uri))
 
 
 def test_other_data_are_refused(run_log, folder):
