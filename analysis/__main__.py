@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         if "name" in options:
             check_study_name(options.name)
             of_storage = home_tracking_uri(options.storage) if options.storage else default_tracking_uri()
+            if options.storage and not options.tracking_uri and of_storage != default_tracking_uri(options.storage):
+                print(f"--storage {options.storage} is read, not $MLFLOW_TRACKING_URI", file=sys.stderr)
             options.tracking_uri = options.tracking_uri or of_storage
         options.command(options, Console())
     except ValueError as error:
@@ -110,7 +112,7 @@ def report_command(options: argparse.Namespace, console: Console) -> None:
     command = _report_command(options, options.format)
     with console.status("Writing the report …"):
         written = write_report(_find(options), options.output / options.name, command, options.format)
-        store_report(options.name, options.tracking_uri, written.page.parent, written.summary)
+        store_report(options.name, options.tracking_uri, written.files, written.summary)
     for line in written.lines:
         console.print(Text(line), end="\n\n")
     console.print(f"Report: {written.page}", highlight=False, soft_wrap=True, markup=False)

@@ -10,9 +10,10 @@ import gc
 import logging
 import os
 import re
+import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
@@ -52,15 +53,16 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     """
     client = make_client(tracking_uri)
     experiment = find_experiment(client, name)
-    with _no_garbage_collection():
+    with _telling_failures(client), _no_garbage_collection():
         runs = _find_trial_runs(client, experiment)
     ended = [run for run in runs if _has_ended(run)]
     if not ended:
         running = sum(run.info.status == "RUNNING" for run in runs)
         remedy = "wait for the first one" if running else f"run it (again), or: python -m study sync {name}"
         raise ValueError(f"study: MLflow holds no trial of {name!r} that ended ({running} are running); {remedy}")
-    histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
-    profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)
+    with _telling_failures(client):
+        histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
+        profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)
     return make_frames(
         name=name,
         experiment_tags=dict(experiment.tags),
@@ -69,6 +71,20 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
         profiles=profiles,
         incomplete=sorted(lost_histories | lost_profiles),
     )
+
+
+@contextlib.contextmanager
+def _telling_failures(client: mlflow.MlflowClient) -> Iterator[None]:
+    """Make one line of what a store raises that fails after it was opened."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        text = f"tracking-uri: {client.tracking_uri} fails ({_first_words(error)}); try again"
+        raise ValueError(without_secrets(text, client.tracking_uri)) from None
+
+
+def _first_words(error: Exception) -> str:
+    return re.split(r"[\n(;]", str(error).strip(), maxsplit=1)[0].strip()
 
 
 @contextlib.contextmanager
@@ -99,8 +115,7 @@ def make_client(tracking_uri: str | None) -> mlflow.MlflowClient:
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # every kind of store raises its own
-        reason = re.split(r"[\n(;]", str(error).strip(), maxsplit=1)[0].strip()
-        text = f"tracking-uri: {uri} cannot be read ({reason}); check --tracking-uri"
+        text = f"tracking-uri: {uri} cannot be read ({_first_words(error)}); check --tracking-uri"
         raise ValueError(without_secrets(text, uri)) from None
     return client
 
@@ -134,22 +149,23 @@ def attach_gsc_figures(name: str, tracking_uri: str | None, draw: Callable[[pd.D
     """Give every ended run without one its GSC figure; return how many were drawn."""
     client = make_client(tracking_uri)
     drawn = 0
-    for run in _find_trial_runs(client, find_experiment(client, name)):
-        present = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        if schema.GSC_TABLE not in present or schema.GSC_FIGURE in present:
-            continue
-        profile, _ = _load_table(client, run, PROFILE)
-        if profile.empty:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            figure = Path(folder) / schema.GSC_FIGURE
-            draw(profile, run.info.run_name or run.info.run_id, figure)
-            client.log_artifact(run.info.run_id, str(figure))
-        drawn += 1
+    with _telling_failures(client):
+        for run in _find_trial_runs(client, find_experiment(client, name)):
+            present = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+            if schema.GSC_TABLE not in present or schema.GSC_FIGURE in present:
+                continue
+            profile, _ = _load_table(client, run, PROFILE)
+            if profile.empty:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                figure = Path(folder) / schema.GSC_FIGURE
+                draw(profile, run.info.run_name or run.info.run_id, figure)
+                client.log_artifact(run.info.run_id, str(figure))
+            drawn += 1
     return drawn
 
 
-def store_report(name: str, tracking_uri: str | None, folder: Path, summary: str) -> str:
+def store_report(name: str, tracking_uri: str | None, files: Sequence[Path], summary: str) -> str:
     """Store a report's files in MLflow and put its summary on the study's page; return the run's id.
 
     The report is a run of an experiment of its own, so that every run of the study's experiment is a trial.
@@ -167,7 +183,10 @@ def store_report(name: str, tracking_uri: str | None, folder: Path, summary: str
         else client.create_experiment(report_name, artifact_location=f"{local} report" if local else None)
     )
     run = client.create_run(experiment_id, run_name="report", tags={REPORT_TAG: name, "mlflow.note.content": summary})
-    client.log_artifacts(run.info.run_id, str(folder))
+    with tempfile.TemporaryDirectory() as folder:  # in one request to learn where to, instead of one a file
+        for file in files:
+            shutil.copy(file, folder)
+        client.log_artifacts(run.info.run_id, folder)
     client.set_terminated(run.info.run_id)
     client.set_experiment_tag(study.experiment_id, "mlflow.note.content", summary)
     return run.info.run_id
@@ -178,23 +197,40 @@ def _has_ended(run: Run) -> bool:
 
 
 def _find_trial_runs(client: mlflow.MlflowClient, experiment: Experiment) -> list[Run]:
-    """Return one run per trial: while a study goes on, a lost answer may have left two for a moment."""
+    """Return one run per trial, for somebody may have restored others, or a lost answer left two for a moment.
+
+    As a study keeps them (`study.run_log`): a complete one if there is one, else one that ended, else the newest.
+    """
     runs: dict[str, Run] = {}
     for run in _search_runs(client, experiment):
         trial_id = run.data.tags.get(schema.TAG_TRIAL_ID)
-        if trial_id is not None and not (trial_id in runs and _has_ended(runs[trial_id])):
+        if trial_id is not None and (trial_id not in runs or _rank(run) > _rank(runs[trial_id])):
             runs[trial_id] = run
     return list(runs.values())
 
 
+def _rank(run: Run) -> tuple[bool, bool]:
+    is_complete = run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
+    return is_complete, _has_ended(run)
+
+
 def _search_runs(client: mlflow.MlflowClient, experiment: Experiment) -> Iterator[Run]:
-    token = None
+    """Yield the active runs, the newest first.
+
+    MLflow's pages are counted from the first run, so that one which is deleted meanwhile moves another out of sight.
+    The next page is therefore of what began no later than the last run, those that were seen left out.
+    """
+    seen: set[str] = set()
+    begun, token = "", None
     while True:
-        page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
+        page = client.search_runs([experiment.experiment_id], begun, max_results=1000, page_token=token)
+        yield from (run for run in page if run.info.run_id not in seen)
+        seen |= {run.info.run_id for run in page}
+        if not page.token:
             return
+        next_begun = f"attributes.start_time <= {page[-1].info.start_time}"
+        token = page.token if next_begun == begun else None  # a whole page of runs that began at once
+        begun = next_begun
 
 
 def _describe_run(run: Run) -> dict[str, str]:
@@ -228,12 +264,10 @@ def _load_table(client: mlflow.MlflowClient, run: Run, kind: "TableKind") -> tup
 
     Raises ValueError when the table lacks a column or holds what is no number.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with pq.ParquetFile(_fetch(client, run, kind.artifact, folder)) as file:
-                table, complete = file.read(use_threads=False), True
-        except (MlflowException, OSError, ValueError):  # the last is pyarrow's, for a damaged file
-            table, complete = pa.Table.from_pandas(kind.from_metrics(client, run), preserve_index=False), False
+    content = _read_artifact(client, run, kind.artifact)
+    table, complete = None if content is None else _parse(content), True
+    if table is None:
+        table, complete = pa.Table.from_pandas(kind.from_metrics(client, run), preserve_index=False), False
     try:
         # By column into one block of memory: a frame that is built from a table's columns takes ten times as long.
         numbers = [table.column(name).cast(pa.float64()).to_numpy() for name in kind.columns]
@@ -241,6 +275,29 @@ def _load_table(client: mlflow.MlflowClient, run: Run, kind: "TableKind") -> tup
         reason = str(error).strip("'").partition("\n")[0]
         raise ValueError(f"study: {kind.artifact} of run {run.info.run_id} is unusable ({reason}); delete it") from None
     return pd.DataFrame(np.column_stack(numbers), columns=list(kind.columns)), complete
+
+
+def _read_artifact(client: mlflow.MlflowClient, run: Run, artifact: str) -> bytes | None:
+    """Return an artifact; None when it is not there, which is no failure of the store: that is raised."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(_fetch(client, run, artifact, folder)).read_bytes()
+        except FileNotFoundError:
+            return None
+        except (MlflowException, OSError):
+            # Stores have no common way to say that a file is not there.
+            if artifact in {found.path for found in client.list_artifacts(run.info.run_id)}:
+                raise
+            return None
+
+
+def _parse(content: bytes) -> pa.Table | None:
+    """Return a table; None when it is damaged."""
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            return file.read(use_threads=False)
+    except (OSError, ValueError):  # pyarrow's
+        return None
 
 
 def _history_from_metrics(client: mlflow.MlflowClient, run: Run) -> pd.DataFrame:

@@ -22,16 +22,19 @@ from analysis.tradeoff_section import make_tradeoff_section
 from study import run_log_schema as schema
 
 SECTIONS = (make_depth_section, make_tradeoff_section, make_rate_section, make_importance_section)
+LIST = ".written-by-report"
+"""Names of the files of a report, beside them: what the next one may remove."""
 LIBRARIES = ("numpy", "scipy", "pandas", "optuna", "matplotlib", "mlflow")
 """What the analysis computes with; those of the trials are recorded with each run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was written: the page, and its first words, a sentence a line."""
+    """What was written: the page, its first words, a sentence a line, and all files, the page among them."""
 
     page: Path
     lines: list[str]
+    files: list[Path]
 
     @property
     def summary(self) -> str:
@@ -40,7 +43,7 @@ class Report:
 
 
 def write_report(findings: Findings, folder: Path, command: str, page_format: str = "html") -> Report:
-    """Write the report of a study into a folder, made when missing.
+    """Write the report of a study into a folder, made when missing, instead of the report that was there.
 
     Raises ValueError when the folder cannot be written.
     """
@@ -54,13 +57,24 @@ def write_report(findings: Findings, folder: Path, command: str, page_format: st
         "sections": sections,
         "method": describe_method(findings, command),
     }
-    for section in sections:
-        write_section_files(section, folder)
     page = f"index.{page_format}"
     tables = {"trials.csv": frames.trials, "epochs.csv": frames.epochs, "gsc_by_layer.csv": findings.profiles}
-    files = {name: table.to_csv(index=False).encode() for name, table in tables.items()}
-    write_files(folder, {**files, page: _render(page_format, content).encode()})
-    return Report(folder / page, [describe_study(frames), *sentences])
+    contents = {name: table.to_csv(index=False).encode() for name, table in tables.items()}
+    contents[page] = _render(page_format, content).encode()
+    files = [path for section in sections for path in write_section_files(section, folder)]
+    files += write_files(folder, contents)
+    _replace_list(folder, files)
+    return Report(folder / page, [describe_study(frames), *sentences], files)
+
+
+def _replace_list(folder: Path, files: Sequence[Path]) -> None:
+    """Note what was written, and remove what an earlier report wrote and this one did not; all else there stays."""
+    names = {path.name for path in files}
+    earlier = (folder / LIST).read_text().splitlines() if (folder / LIST).exists() else []
+    for name in set(earlier) - names:
+        if Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
+    write_files(folder, {LIST: "".join(f"{name}\n" for name in sorted(names)).encode()})
 
 
 def make_sentences(findings: Findings) -> list[str]:
@@ -162,6 +176,12 @@ def _describe_exclusions(findings: Findings) -> list[str]:
     if frames.incomplete:
         names = ", ".join(frames.incomplete[:3]) + (" and others" if len(frames.incomplete) > 3 else "")
         lines.append(f"The tables of {len(frames.incomplete)} trials are lost ({names}); their metrics stand for them.")
+    conditions = frames.trials["conditions"].nunique()
+    if conditions > 1:
+        lines.append(
+            f"One threshold of failure holds for all {conditions} conditions: where some end with smaller "
+            "errors, as after more epochs, more of the others count as failed (--failure-error gives another)."
+        )
     return [*lines, *filter(None, (findings.outcomes.left_out, findings.outcomes.note))]
 
 

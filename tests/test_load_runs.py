@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from analysis import load_runs, load_study
 from benchmarks.simulated_study import UNFINISHED, simulate_trial, write_store
@@ -137,6 +138,53 @@ def test_metrics_stand_for_a_table_that_is_lost(written, uri, tmp_path, monkeypa
         assert len(frames.incomplete) == 5
         pd.testing.assert_frame_equal(frames.trials, whole.trials)
         assert len(frames.layers) == len(whole.layers)  # only what is lost is made up for
+
+
+def test_a_store_that_fails_is_not_taken_for_a_lost_table(uri, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr(load_runs, "_fetch", refuse)
+    with pytest.raises(ValueError, match=r"tracking-uri: sqlite:.* fails \(Permission denied\); try again"):
+        load_study("some", uri)
+
+
+def test_a_table_that_a_store_does_not_list_is_lost(uri, monkeypatch):
+    def miss(*_):
+        raise MlflowException("404")
+
+    monkeypatch.setattr(load_runs, "_fetch", miss)
+    monkeypatch.setattr(load_runs.mlflow.MlflowClient, "list_artifacts", lambda *_: [])
+    assert len(load_study("some", uri).incomplete) == 5
+
+
+def test_of_several_runs_the_complete_one_is_read(written, uri, tmp_path):
+    copy = copy_with(written, tmp_path, lambda folder: None)
+    client = load_runs.make_client(copy)
+    experiment = load_runs.find_experiment(client, "some")
+    tags = {schema.TAG_TRIAL_ID: TRIALS[3].trial_id, schema.TAG_STATUS: schema.STATUS_FAILED}
+    failed = client.create_run(experiment.experiment_id, tags=tags, start_time=2**42).info.run_id
+    client.set_terminated(failed, status="FAILED")
+    found = {run.data.tags[schema.TAG_TRIAL_ID]: run for run in load_runs._find_trial_runs(client, experiment)}
+    assert found[TRIALS[3].trial_id].data.tags[schema.TAG_STATUS] == schema.STATUS_OK
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_run_that_is_deleted_between_pages_hides_no_other(written, uri, tmp_path, monkeypatch, at_once):
+    client = load_runs.make_client(copy_with(written, tmp_path, lambda folder: None))
+    experiment = client.create_experiment("paged")
+    runs = [client.create_run(experiment, start_time=5 if at_once else number).info.run_id for number in range(9)]
+    original, pages = client.search_runs, []
+
+    def search(*arguments, max_results, **options):
+        pages.append(arguments)
+        if len(pages) == 2 and not at_once:
+            client.delete_run(runs[-1])
+        return original(*arguments, max_results=3, **options)
+
+    monkeypatch.setattr(client, "search_runs", search)
+    found = [run.info.run_id for run in load_runs._search_runs(client, client.get_experiment(experiment))]
+    assert sorted(found) == sorted(runs)
 
 
 def test_odd_runs_are_named(written, uri):

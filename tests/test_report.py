@@ -16,6 +16,7 @@ import pytest
 from analysis import __main__ as analysis_command
 from analysis import figure_style
 from analysis.__main__ import QUESTIONS, main
+from analysis.load_runs import make_client
 from analysis.report import escape_markdown
 from benchmarks.simulated_study import UNFINISHED, write_store
 from search_spaces.axes import grid
@@ -300,3 +301,32 @@ def test_an_unwritable_report_folder(uri, tmp_path, capsys):
 )
 def test_markdown_shows_text_as_it_is(text, escaped):
     assert escape_markdown(text) == escaped
+
+
+def test_that_conditions_share_a_threshold_is_told(report_of):
+    said = "One threshold of failure holds for all 4 conditions"
+    assert said in words_of(report_of("several-conditions")[0] / "index.html")
+    assert "One threshold" not in words_of(report_of("one-seed")[0] / "index.html")
+
+
+def test_a_report_takes_the_place_of_the_one_before(uri, report_of, tmp_path):
+    folder = tmp_path / "only-dilution"
+    shutil.copytree(report_of("one-seed")[0], folder)  # as where two stores hold studies of one name
+    (folder / "my notes.txt").write_text("mine")
+    earlier = {path.name for path in folder.iterdir()}
+    assert main(["report", "only-dilution", "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
+    client = make_client(uri)
+    experiment = client.get_experiment_by_name("only-dilution report")
+    (run,) = client.search_runs([experiment.experiment_id], max_results=1)
+    stored = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    present = {path.name for path in folder.iterdir()}
+    assert earlier - present  # what only the other study's report has
+    assert present - stored == {"my notes.txt", ".written-by-report"}
+    assert (folder / "my notes.txt").read_text() == "mine"
+
+
+def test_a_storage_that_overrides_the_variable_is_told(uri, monkeypatch, capsys, tmp_path):
+    storage = Path(uri.removeprefix("sqlite:///")).parent
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/server.db")
+    assert main(["importance", "one-seed", "--storage", str(storage), "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == f"--storage {storage} is read, not $MLFLOW_TRACKING_URI\n"
