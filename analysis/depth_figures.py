@@ -188,4 +188,6 @@ def spread_shifts(names: list[str]) -> dict[str, float]:
 
 def _scale_depth(panel: Axes, depths: pd.Series) -> None:
     panel.set_xscale("log")
+    if depths.nunique() == 1:
+        panel.set_xlim(depths.iloc[0] / 2, depths.iloc[0] * 2)
     label_plain_ticks(panel, spread_depths(sorted(depths.unique())))

@@ -43,7 +43,7 @@ DOTS_PER_INCH = 150
 LINE_INCHES = 0.14
 """Height of a line of a panel's title."""
 MOST_LEVELS_IN_LEGEND = 8
-MOST_LABELS = 6
+MOST_LABELS = 5
 """On an axis of a panel where what is labelled stands at equal distances."""
 NARROW_INCHES = 4.2
 _PAGE_IS_NARROW = contextvars.ContextVar("page_is_narrow", default=False)
@@ -148,8 +148,8 @@ def add_level_bar(figure: Figure, panels: Sequence[Axes], colors: dict[float, Co
     scale = mpl.cm.ScalarMappable(BoundaryNorm(edges, len(levels)), ListedColormap(list(colors.values())))
     bar = figure.colorbar(scale, ax=list(panels), fraction=0.04, pad=0.02, aspect=30)
     shown = spread_places(len(levels), MOST_LEVELS_IN_LEGEND)
-    written = write_apart(colors)
-    bar.set_ticks([place + 0.5 for place in shown], labels=[written[levels[place]] for place in shown], minor=False)
+    written = write_apart([levels[place] for place in shown])
+    bar.set_ticks([place + 0.5 for place in shown], labels=list(written.values()))
     bar.set_ticks([], minor=True)
     bar.ax.tick_params(labelsize=8, length=2)
     bar.set_label("dilution level k", fontsize=9)
@@ -286,8 +286,8 @@ def spread_places(count: int, most: int = MOST_LABELS) -> list[int]:
 
 def label_categories(axis: Axis, values: Sequence[float]) -> None:
     """Label values that stand at 0, 1, 2, … on an axis; not all of them where they are many."""
-    written, shown = write_apart(values), spread_places(len(values))
-    axis.set_ticks(shown, [written[values[place]] for place in shown])
+    shown = spread_places(len(values))
+    axis.set_ticks(shown, list(write_apart([values[place] for place in shown]).values()))
 
 
 def mark_edges(panel: Axes, places: ArrayLike, ends: ArrayLike, color: Color, *, across: bool = False) -> None:
