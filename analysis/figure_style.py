@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
@@ -43,8 +43,8 @@ DOTS_PER_INCH = 150
 LINE_INCHES = 0.14
 """Height of a line of a panel's title."""
 MOST_LEVELS_IN_LEGEND = 8
-MOST_LABELS = 5
-"""On an axis of a panel where what is labelled stands at equal distances."""
+MOST_LABELS, MOST_LETTERS = 10, 33
+"""Beside and below a panel."""
 NARROW_INCHES = 4.2
 _PAGE_IS_NARROW = contextvars.ContextVar("page_is_narrow", default=False)
 
@@ -279,14 +279,15 @@ def spread_depths(depths: Sequence[float] | np.ndarray) -> list[float]:
     return kept[::-1]
 
 
-def spread_places(count: int, most: int = MOST_LABELS) -> list[int]:
+def spread_places(count: int, most: int) -> list[int]:
     """Return places among `count`, the first among them, equally far apart and at most so many."""
     return list(range(0, count, max(math.ceil(count / most), 1)))
 
 
 def label_categories(axis: Axis, values: Sequence[float]) -> None:
     """Label values that stand at 0, 1, 2, … on an axis; not all of them where they are many."""
-    shown = spread_places(len(values))
+    letters = max(len(f"{value:.3g}") for value in values)
+    shown = spread_places(len(values), MOST_LABELS if isinstance(axis, YAxis) else int(MOST_LETTERS / (letters + 1.5)))
     axis.set_ticks(shown, list(write_apart([values[place] for place in shown]).values()))
 
 

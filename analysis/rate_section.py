@@ -87,9 +87,12 @@ def _draw_rates(rates: pd.DataFrame, law: pd.DataFrame) -> Drawing:
 
 def _draw_profiles(profiles: pd.DataFrame, frames: StudyFrames) -> Drawing:
     others = sorted(set(frames.trials["network"]) - set(profiles["network"]))
+    when = "before training; none has been measured after a training that did not diverge"
+    if "after training" in set(profiles["moment"]):
+        when = "before training, and after it at the best learning rate where that did not diverge"
     caption = (
         f"GSC from each layer to the logits, at depth {profiles['depth'].max():g}, the greatest"
-        f"{name_left_out(others)}, after training at the best learning rate, of trainings that did not diverge. "
+        f"{name_left_out(others)}, {when}. "
         "A straight line is an exponential explosion, and its slope the logarithm of the rate; a flat one is no "
         "explosion. After training, a flatter line says that training itself took the explosion back; below 0 what "
         "changes in a layer fades on its way to the logits, as in a collapsed network."

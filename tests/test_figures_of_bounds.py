@@ -229,6 +229,7 @@ def test_captions_name_the_networks_that_are_left_out():
     captions = {drawing.name: drawing.caption for section in sections for drawing in section.drawings}
     for name in ("pareto_front", "gsc_by_layer"):
         assert "at depth 25, the greatest (without layer-tanh)" in captions[name]
+    assert "none has been measured after a training" in captions["gsc_by_layer"]
 
 
 @pytest.mark.parametrize(("terms", "said"), [(16, False), (17, True)])
