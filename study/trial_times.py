@@ -10,7 +10,7 @@ import torch
 
 from study.datasets import Dataset
 from study.device_split import make_device_split
-from study.evaluation import evaluate
+from study.evaluation import MOST_IMAGES_ON_GPU, evaluate
 from study.kernels import make_block_kernels
 from study.network import PackedNetwork
 from study.optimizers import PackedOptimizer
@@ -33,7 +33,8 @@ def measure_trial_seconds(trial: TrialConfig, dataset: Dataset, device: str, lar
         make_device_split(dataset, split, size, device)
         for split, size in (("train", trial.train_size), ("test", trial.test_size))
     )
-    sample = make_device_split(dataset, "train", min(len(train), EVALUATED_IMAGES), device)
+    evaluated = EVALUATED_IMAGES if train.images.device.type == "cpu" else MOST_IMAGES_ON_GPU
+    sample = make_device_split(dataset, "train", min(len(train), evaluated), device)
     steps = trial.epochs * (len(train) // trial.batch_size)
     evaluations = (trial.epochs + 1) * (len(train) + len(test)) / len(sample)
     compiled = is_worth_compiling(trial, len(train), train.images.device.type)
