@@ -7,6 +7,7 @@ import warnings
 import pandas as pd
 import pytest
 
+from analysis import figure_style
 from analysis.best_dilution import DILUTION_COLUMNS
 from analysis.critical_gsc import CRITICAL_COLUMNS
 from analysis.depth_figures import plot_error_by_depth, plot_trainable_depths
@@ -25,6 +26,11 @@ from analysis.trainable_depth import DEPTH_COLUMNS
 from tests.simulated_studies import Truth, simulate_study
 
 NAN = math.nan
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch):
+    monkeypatch.setattr(figure_style, "DOTS_PER_INCH", 40)
 
 
 def markers_at(panel, place, axis):
