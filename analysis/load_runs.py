@@ -221,7 +221,8 @@ def _search_runs(client: mlflow.MlflowClient, experiment: Experiment) -> Iterato
     The next page is therefore of what began no later than the last run, those that were seen left out.
     """
     seen: set[str] = set()
-    begun, token = "", None
+    begun = ""
+    token: str | None = None
     while True:
         page = client.search_runs([experiment.experiment_id], begun, max_results=1000, page_token=token)
         yield from (run for run in page if run.info.run_id not in seen)

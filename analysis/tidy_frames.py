@@ -154,8 +154,8 @@ def _write_differences(trials: pd.DataFrame, fields: list[str]) -> pd.Series:
     for field in schema.PARAM_TYPES:
         if field not in fields or field in OWN_PLACES:
             continue
-        values = trials[field] if field in UNTRAINED else trials.groupby("optimizer")[field]
-        if np.max(values.nunique()) > 1:
+        of_optimizers = trials.groupby("optimizer")[field].nunique().max()
+        if (trials[field].nunique() if field in UNTRAINED else of_optimizers) > 1:
             written = written + f" {field}=" + trials[field].map(write_value)
     return written
 
