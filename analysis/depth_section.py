@@ -29,6 +29,8 @@ def make_depth_section(findings: Findings) -> Section:
     """Say how deep each network can be trained, and which rule predicts it."""
     depths, rules = findings.depths, findings.rules
     notes = [note for note in (depths.note, rules.note) if note]
+    if findings.outcomes.left_out:
+        notes.insert(0, findings.outcomes.left_out)
     if depths.failure_error is not None:
         notes.insert(0, f"A training counts as failed with a final training error above {depths.failure_error:.3f}.")
     drawings, tables = [], []

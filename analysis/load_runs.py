@@ -246,13 +246,16 @@ def _load_tables(
     kept = read_cache(path, kind.columns)
     unread = [run for run in runs if _key(run) not in kept]
     with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
-        read = list(pool.map(lambda run: _load_table(client, run, kind), unread))
-    tables = {run.info.run_id: table for run, (table, _) in zip(unread, read, strict=True)}
-    fresh = {_key(run): table for run, (table, complete) in zip(unread, read, strict=True) if complete and _key(run)[1]}
+        loading = [pool.submit(_load_table, client, run, kind) for run in unread]
+    read = [(run, *one.result()) for run, one in zip(unread, loading, strict=True) if not one.exception()]
+    tables = {run.info.run_id: table for run, table, _ in read}
+    fresh = {_key(run): table for run, table, complete in read if complete and _key(run)[1]}
     known = {_key(run): kept[_key(run)] for run in runs if _key(run) in kept}
     if fresh or len(known) < len(kept):
         write_cache(path, kind.columns, known | fresh)
-    lost = {run.info.run_name or "" for run, (_, complete) in zip(unread, read, strict=True) if not complete}
+    for one in loading:
+        one.result()  # raises what failed, now that the others need not be read again
+    lost = {run.info.run_name or "" for run, _, complete in read if not complete}
     return tables | {run_id: table for (run_id, _), table in known.items()}, lost
 
 

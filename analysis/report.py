@@ -70,10 +70,10 @@ def write_report(findings: Findings, folder: Path, command: str, page_format: st
 def _replace_list(folder: Path, files: Sequence[Path]) -> None:
     """Note what was written, and remove what an earlier report wrote and this one did not; all else there stays."""
     names = {path.name for path in files}
-    earlier = (folder / LIST).read_text().splitlines() if (folder / LIST).exists() else []
+    earlier = (folder / LIST).read_text("utf-8", "replace").splitlines() if (folder / LIST).is_file() else []
     for name in set(earlier) - names:
-        if Path(name).name == name:
-            (folder / name).unlink(missing_ok=True)
+        if Path(name).name == name and (folder / name).is_file():
+            (folder / name).unlink()
     write_files(folder, {LIST: "".join(f"{name}\n" for name in sorted(names)).encode()})
 
 
@@ -182,7 +182,9 @@ def _describe_exclusions(findings: Findings) -> list[str]:
             f"One threshold of failure holds for all {conditions} conditions: where some end with smaller "
             "errors, as after more epochs, more of the others count as failed (--failure-error gives another)."
         )
-    return [*lines, *filter(None, (findings.outcomes.left_out, findings.outcomes.note))]
+    if findings.outcomes.note:
+        lines.append(findings.outcomes.note)
+    return lines
 
 
 def _versions(libraries: Sequence[str]) -> list[str]:

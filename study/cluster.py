@@ -112,7 +112,8 @@ class ClusterConnection:
     def _waits(self) -> None:
         if self._leaving.is_set():
             raise InterruptedError("left before there was a GPU")
-        self._notices.waits()
+        if self._address is not None:
+            self._notices.waits()
 
 
 def connect(address: str | None, device: str, waits: Callable[[], None] = lambda: None) -> Cluster:

@@ -142,7 +142,7 @@ def hold_study(folder: StudyFolder, console: Console) -> Iterator[None]:
             try:
                 stack.enter_context(hold_file(folder.driver_lock, seconds=0))
             except Timeout:
-                who = holder.read_text().strip() if holder.exists() else ""
+                who = _read_holder(holder)
                 if not who or who.endswith(f" on {socket.gethostname()}"):
                     raise
                 waiting = (
@@ -151,11 +151,17 @@ def hold_study(folder: StudyFolder, console: Console) -> Iterator[None]:
                 console.print(waiting, style="yellow", highlight=False, markup=False, soft_wrap=True)
                 stack.enter_context(hold_file(folder.driver_lock, seconds=LOST_HOST_SECONDS))
         except Timeout:
-            who = holder.read_text().strip() if holder.exists() else "another process"
+            who = _read_holder(holder) or "another process"
             raise ValueError(f"name: study {folder.name!r} is being run by {who}; wait, or choose another") from None
         stack.callback(holder.unlink, missing_ok=True)
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
+
+
+def _read_holder(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):  # it goes with its driver
+        return path.read_text().strip()
+    return ""
 
 
 def _print_dry_run(

@@ -35,6 +35,9 @@ from study.trial_record import (
 
 LOSSES_BEFORE_ALONE = 2
 """After so many lost workers in a row, without a checkpoint between them, a trial is trained alone."""
+ATTEMPTS_BEFORE_DOUBT = 10
+"""After so many, a checkpoint that this machine cannot use is no progress any more: workers of two models that a trial
+kills in turn would begin again without end."""
 LOSSES_BEFORE_FAILED = 3
 """After so many it is failed: the last of them it had a worker for itself."""
 
@@ -128,6 +131,8 @@ class PackTraining:
         except ValueError as error:
             notice = f"{trial.name} begins again: {error}"
         is_open = start.get("sweep") == self.sweep_id and lines[-1]["kind"] != "end"
+        if checkpoint is None and start.get("attempts", 1) >= ATTEMPTS_BEFORE_DOUBT:
+            reached = 0
         without_progress = is_open and reached <= start["resume_epoch"]
         losses = start["losses"] + in_new_worker if without_progress else 0
         return _Beginning(trial, checkpoint, losses, notice)

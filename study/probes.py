@@ -17,9 +17,11 @@ from study.random_streams import make_generator
 from study.signal_domain import DOMAIN_METRICS
 
 PROBE_BYTES = 1 << 31
-"""What the states of members that are measured together may take of a GPU."""
+"""What states and weights of members that are measured together may take of a GPU; gradients come to it."""
 TENSORS_OF_LAYER = 4
 """Stream state, normalized state, slopes, activation."""
+COPIES_OF_WEIGHTS = 2
+"""In float64, and those multiplied by the scale of the residual path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +84,14 @@ def members_at_once(network: PackedNetwork, inputs: torch.Tensor, room: int = PR
     """Return how many members to measure together.
 
     On the CPU one: its numbers cannot depend on its pack, and caches hold what it needs. On a GPU, which one member
-    leaves idle between thousands of calls, as many as their states fit into `room` bytes, split evenly.
+    leaves idle between thousands of calls, as fit into `room` bytes with states and weights, split evenly.
     """
     if inputs.device.type == "cpu":
         return 1
     width = network.stacked[0].shape[-1]
-    of_member = TENSORS_OF_LAYER * (network.depth - 1) * inputs.shape[-2] * width * torch.float64.itemsize
+    states = TENSORS_OF_LAYER * (network.depth - 1) * inputs.shape[-2] * width
+    weights = sum(weight.numel() for weight in network.stacked[::2]) // network.member_count
+    of_member = (states + COPIES_OF_WEIGHTS * weights) * torch.float64.itemsize
     turns = math.ceil(network.member_count / max(1, room // of_member))
     return math.ceil(network.member_count / turns)
 

@@ -1,8 +1,9 @@
 """Final errors at several learning rates and seeds, some of them missing → what may be compared with what.
 
-A run that is missing must decide nothing. Candidates are the rates with at least half as many seeds as the rate with
-the most, so that a rate of few seeds does not win by luck, nor one that lacks a seed lose by it. They are compared on
-the seeds that all of them have; where there is no such seed, each on its own.
+A run that is missing should decide as little as it can. Candidates are the rates with at least half as many seeds as
+the rate with the most, so that a rate of few seeds does not win by luck, nor one that lacks a seed lose by it. They are
+compared on the seeds that all of them have; where there is no such seed, each on its own. (So a rate that is a
+candidate with half of the seeds takes the others out of the comparison, however bad it is.)
 Check: errors 0.3, 0.3, none at one rate and 0.2, 0.4, 0.9 at another: they are equally good.
 """
 

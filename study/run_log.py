@@ -36,7 +36,7 @@ from study import run_log_schema as schema
 from study.ledgers import read_planned
 from study.probe_schedule import layer_metric_epochs
 from study.tracking_uri import sqlite_path
-from study.trial_record import StudyFolder, check_same_data, read_lines, read_start
+from study.trial_record import StudyFolder, check_same_data, read_end, read_lines, read_start
 from study.ui_view import VIEW_TAG, make_view_tag
 
 METRICS_PER_REQUEST = 900
@@ -153,6 +153,10 @@ class RunLog:
         start = read_start(self.folder.record_path(trial_id))
         return None if start is None else start.get("attempt", "")
 
+    def has_whole_record(self, trial_id: str) -> bool:
+        """Say whether a trial's record has ended, well or not."""
+        return bool(read_end(self.folder.record_path(trial_id)))
+
     def begin_transmission(self, trial_id: str, may_have_runs: bool = True) -> "Transmission":
         """Prepare to send a trial's record; runs that it has already will be replaced, if it may have any."""
         return Transmission(self, trial_id, may_have_runs)
@@ -187,13 +191,14 @@ def is_complete(run: Run) -> bool:
 def is_sent(run: Run, attempt: str | None) -> bool:
     """Say whether a run holds all of the ended record of this attempt; None: of a record that is lost.
 
-    A run of another attempt is of another training, which numbers and code may tell apart. One that ended well, and is
-    all that there is of its trial, counts.
+    A run of another attempt is of another training, which numbers and code may tell apart. One that ended well counts
+    where it is all that there is of its trial, or says no attempt.
     """
-    if attempt is None:
+    sent = run.data.tags.get(schema.TAG_ATTEMPT)
+    if attempt is None or sent is None:
         return is_complete(run)
     ended = run.info.status in ("FINISHED", "FAILED") and schema.TAG_STATUS in run.data.tags
-    return ended and run.data.tags.get(schema.TAG_ATTEMPT, "") == attempt
+    return ended and sent == attempt
 
 
 @dataclasses.dataclass

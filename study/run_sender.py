@@ -152,13 +152,15 @@ class RunSender:
 
     def _transmit(self, trial_id: str) -> None:
         assert self._log is not None
-        from study.run_log import is_sent
+        from study.run_log import is_complete, is_sent
 
         if trial_id not in self._transmissions:
             earlier = self._earlier_runs.get(trial_id)
             if earlier is not None and is_sent(earlier, self._log.read_attempt(trial_id)):
                 self._sent[trial_id] = earlier.data.tags.get(schema.TAG_ATTEMPT, "")
                 return
+            if earlier is not None and is_complete(earlier) and not self._log.has_whole_record(trial_id):
+                return  # of two trainings a whole one stays until the other is
             self._transmissions[trial_id] = self._log.begin_transmission(trial_id, earlier is not None)
         transmission = self._transmissions[trial_id]
         transmission.advance()

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.best_learning_rates import best_learning_rates, choose_outcomes
+from analysis.tradeoff import fit_tradeoff
 from study.rate_choice import rank_rates
 from tests.simulated_studies import Truth, make_empty, simulate_study
 
@@ -109,6 +110,15 @@ def test_a_seed_at_a_worse_rate_alone_is_left_out():
 def test_with_two_seeds_nobody_is_judged_at_a_rate_for_want_of_another():
     study = lose(simulate_study(dataclasses.replace(TRUTH, seeds=2)), seed=1, learning_rate=1e-3, depth=4)
     assert choose_outcomes(study).table["depth"].tolist() == [100, 100]
+
+
+def test_where_every_seed_is_left_out_the_reason_is_given():
+    study = simulate_study(dataclasses.replace(TRUTH, depths=(4,), seeds=2))
+    study = lose(study, seed=1, learning_rate=1e-3)
+    outcomes = choose_outcomes(study)
+    assert outcomes.table.empty
+    assert "every seed lacks a run" in outcomes.note
+    assert outcomes.note in fit_tradeoff(study).note
 
 
 def test_rates_are_compared_on_the_seeds_that_they_share():

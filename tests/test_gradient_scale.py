@@ -217,7 +217,8 @@ def test_members_measured_together_are_what_they_are_alone(make_trial, monkeypat
 def test_members_are_measured_at_once_as_far_as_memory_goes(make_trial):
     network = PackedNetwork([make_trial(depth=11, width=8, seed=seed) for seed in range(5)], INPUTS, CLASSES)
     x = torch.zeros(256, INPUTS, device="meta")
-    of_member = 4 * 10 * 256 * 8 * 8
+    weights = INPUTS * 8 + 9 * 8 * 8 + 8 * CLASSES
+    of_member = (4 * 10 * 256 * 8 + 2 * weights) * 8
     for room, expected in ((5.5, 5), (4.5, 3), (2.5, 2), (0.5, 1)):
         assert members_at_once(network, x, room=int(room * of_member)) == expected
     assert members_at_once(network, torch.zeros(256, INPUTS)) == 1

@@ -1,5 +1,6 @@
 """Packs in a worker that is killed, or whose members raise or kill it: the others finish, with the same numbers."""
 
+import contextlib
 import math
 import os
 
@@ -9,7 +10,7 @@ import torch
 from study import pack_training, trial_record
 from study import run_log_schema as schema
 from study.checkpoint import read_checkpoint, read_epoch
-from study.pack_training import LOSSES_BEFORE_FAILED, PackTraining
+from study.pack_training import ATTEMPTS_BEFORE_DOUBT, LOSSES_BEFORE_FAILED, PackTraining
 from study.packing import Pack
 from study.study_folder import StorageError, StudyFolder
 from study.train_loop import train_pack
@@ -236,6 +237,14 @@ def test_workers_lost_on_nodes_of_two_models(run, folder, trials, monkeypatch, e
             assert folder.checkpoint_path(trial.trial_id).exists() == (epochs_between > 0)
     run([trial])
     assert read_status(folder.record_path(trial.trial_id)) == status
+
+
+def test_workers_of_two_models_that_a_trial_kills_are_not_lost_for_ever(run, folder, trials, monkeypatch):
+    for number in range(ATTEMPTS_BEFORE_DOUBT + LOSSES_BEFORE_FAILED):
+        monkeypatch.setattr(pack_training, "describe_environment", lambda _, model=number % 2: {"device": str(model)})
+        with contextlib.suppress(WorkerLost):
+            run(trials[:1], lose_at=2)
+    assert read_status(folder.record_path(trials[0].trial_id)) == schema.STATUS_FAILED
 
 
 @pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])

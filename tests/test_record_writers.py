@@ -1,5 +1,7 @@
 """Records are written beside the training: in order, all of them, and what fails is told."""
 
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -56,3 +58,40 @@ def test_a_failure_is_raised_where_training_meets_it(error, then):
         with pytest.raises(type(error)):
             writers.begin(partial(after.append, 1)) if then == "begin" else writers.wait()
     assert not after
+
+
+def test_what_could_not_be_written_is_raised_in_place_of_what_training_raised():
+    def fail():
+        raise OSError("full")
+
+    def train():
+        with RecordWriters() as writers:
+            writers.begin(fail)
+            raise ValueError("training failed, too")
+
+    with pytest.raises(OSError, match="full"):
+        train()
+
+
+def test_a_process_that_is_told_to_exit_fails_nothing(tmp_path):
+    """A thread of training that goes on while Python ends, as Tune's does, must not take that for its own fault."""
+    program = f"""
+import threading, time
+from study.record_writers import RecordWriters
+
+def train():
+    with RecordWriters() as writers:
+        try:
+            while True:
+                writers.begin(lambda: writers.write_each(lambda _: time.sleep(0.001), range(4)))
+        except Exception as error:
+            open({str(tmp_path / "failed")!r}, "w").write(repr(error))
+
+threading.Thread(target=train, daemon=True).start()
+time.sleep(0.2)
+import atexit
+threading._register_atexit(time.sleep, 0.1)  # runs before Python closes executors, as Ray's own way out does
+atexit.register(time.sleep, 0.3)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert not (tmp_path / "failed").exists()

@@ -313,6 +313,9 @@ def test_a_report_takes_the_place_of_the_one_before(uri, report_of, tmp_path):
     folder = tmp_path / "only-dilution"
     shutil.copytree(report_of("one-seed")[0], folder)  # as where two stores hold studies of one name
     (folder / "my notes.txt").write_text("mine")
+    (folder / "a folder").mkdir()
+    with (folder / ".written-by-report").open("ab") as listed:
+        listed.write(b"\n..\na folder\n../one-seed/index.html\n\xff\n")
     earlier = {path.name for path in folder.iterdir()}
     assert main(["report", "only-dilution", "--tracking-uri", uri, "--output", str(tmp_path)]) == 0
     client = make_client(uri)
@@ -321,7 +324,7 @@ def test_a_report_takes_the_place_of_the_one_before(uri, report_of, tmp_path):
     stored = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     present = {path.name for path in folder.iterdir()}
     assert earlier - present  # what only the other study's report has
-    assert present - stored == {"my notes.txt", ".written-by-report"}
+    assert present - stored == {"my notes.txt", "a folder", ".written-by-report"}
     assert (folder / "my notes.txt").read_text() == "mine"
 
 

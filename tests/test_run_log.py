@@ -11,6 +11,7 @@ from analysis.report import describe_study
 from study import run_log_schema as schema
 from study.ledgers import note_planned
 from study.run_log import METRICS_PER_REQUEST, RunLog, is_complete, is_sent
+from study.run_sender import RunSender
 from study.tracking import Connection
 from study.train_loop import MemberEpoch
 from study.trial_record import StudyFolder, TrialRecord
@@ -183,6 +184,22 @@ def test_of_several_complete_runs_that_of_the_record_stays(run_log, folder, make
     record = folder.record_path(trial.trial_id)
     record.write_text(record.read_text().replace(newest_first[0], newest_first[1]))
     assert run_log.find_runs()[trial.trial_id].data.tags[schema.TAG_ATTEMPT] == newest_first[1]
+
+
+def test_a_complete_run_stays_until_the_new_record_is_whole(run_log, folder, make_trial):
+    def send():
+        with RunSender(lambda: run_log, run_log.tracking_uri) as sender:
+            sender.send([trial.trial_id])
+        (run,) = active_runs(run_log)
+        return run.info.status, run.data.metrics[schema.TRAIN_ERROR]
+
+    trial = make_trial()
+    write_record(folder, trial)
+    assert send() == ("FINISHED", 0.5)
+    TrialRecord(folder.record_path(trial.trial_id), trial, "pack", DATA)  # begun anew
+    assert send() == ("FINISHED", 0.5)
+    write_record(folder, trial, error=0.25)
+    assert send() == ("FINISHED", 0.25)
 
 
 def test_a_complete_run_of_another_attempt_is_not_the_records(run_log, folder, make_trial):
