@@ -210,8 +210,7 @@ def _find_trial_runs(client: mlflow.MlflowClient, experiment: Experiment) -> lis
 
 
 def _rank(run: Run) -> tuple[bool, bool]:
-    is_complete = run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
-    return is_complete, _has_ended(run)
+    return schema.is_complete(run.info.status, run.data.tags), _has_ended(run)
 
 
 def _search_runs(client: mlflow.MlflowClient, experiment: Experiment) -> Iterator[Run]:

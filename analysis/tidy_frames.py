@@ -86,7 +86,7 @@ def make_frames(
     incomplete: list[str] | None = None,
 ) -> StudyFrames:
     """Assemble the frames; raises ValueError for a run whose parameters or tables lack what the schema declares."""
-    chance_error = float(experiment_tags.get(schema.TAG_CHANCE_ERROR, 0.9))
+    chance_error = float(experiment_tags.get(schema.TAG_CHANCE_ERROR, schema.USUAL_CHANCE_ERROR))
     # The study records finite numbers alone; other hands may have logged to these runs, too.
     epochs = _stack(histories, list(EPOCH_COLUMNS)).replace([math.inf, -math.inf], math.nan)
     layers = _stack(profiles, list(schema.LAYER_COLUMNS)).replace([math.inf, -math.inf], math.nan)

@@ -16,11 +16,11 @@ Source: Philipp, Song and Carbonell, arXiv:1712.05577 (dilution); the member axi
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from study.activations import ACTIVATION_TABLE
+from study.daemon_threads import DaemonThreads
 from study.initialization import INITIALIZATION_TABLE, LayerShape
 from study.mean_field import resolve_gain, resolve_input_gain
 from study.member_products import multiply_members
@@ -179,8 +179,8 @@ def draw_members(draw: Callable[[TrialConfig], Weights], trials: Sequence[TrialC
     """Return what `draw` does of every trial."""
     if threads == 1:
         return list(map(draw, trials))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(draw, trials))
+    with DaemonThreads(threads, "weights") as pool:
+        return pool.do_each(draw, trials)
 
 
 def _draw_weights(trial: TrialConfig, input_size: int, class_count: int, dtype: torch.dtype) -> Weights:

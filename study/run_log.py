@@ -185,7 +185,7 @@ def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: 
 
 def is_complete(run: Run) -> bool:
     """Say whether a run holds a trial that ended, with everything that was measured."""
-    return run.info.status == "FINISHED" and run.data.tags.get(schema.TAG_STATUS) in schema.ENDED_STATUSES
+    return schema.is_complete(run.info.status, run.data.tags)
 
 
 def is_sent(run: Run, attempt: str | None) -> bool:

@@ -93,6 +93,8 @@ TAG_ERROR = "error"
 TAG_DATA = "data"
 TAG_DATA_CHECKSUM = "data_checksum"
 TAG_CHANCE_ERROR = "chance_error"
+USUAL_CHANCE_ERROR = 0.9
+"""Of ten classes, as CIFAR-10 has them: where nothing says another."""
 TAG_DEVICE = "device"
 TAG_FP32_PRODUCTS = "fp32_products"
 TAG_BF16_PRODUCTS = "bf16_products"
@@ -106,6 +108,12 @@ STATUS_DIVERGED = "diverged"
 STATUS_FAILED = "failed"
 ENDED_STATUSES = (STATUS_OK, STATUS_DIVERGED)
 """Statuses of trials that need not be run again."""
+
+
+def is_complete(run_status: str, tags: Mapping[str, str]) -> bool:
+    """Say whether a run of this status, MLflow's own, holds a trial that ended, with everything that was measured."""
+    return run_status == "FINISHED" and tags.get(TAG_STATUS) in ENDED_STATUSES
+
 
 DEFAULT_STORAGE = Path("studies")
 DATABASE_FILE = "mlflow.db"

@@ -15,8 +15,6 @@ from study.rate_choice import rank_rates
 from study.trial_config import FIELD_NAMES, TrialConfig
 from study.trial_record import StudyFolder, read_lines
 
-CHANCE_ERROR = 0.9
-"""Where a record does not say it, as in the analysis."""
 OWN_PLACES = ("depth", "dilution", "optimizer", "learning_rate", "seed", "normalization", "activation")
 
 
@@ -94,7 +92,8 @@ def _read_ending(status: str | None, folder: StudyFolder, trial: TrialConfig) ->
     lines = [line for line, _ in read_lines(folder.record_path(trial.trial_id))]
     epochs = [line["metrics"] for line in lines if line["kind"] == "epoch"]
     if status == schema.STATUS_DIVERGED and trial.epochs:
-        chance = float(lines[0]["environment"].get(schema.TAG_CHANCE_ERROR, CHANCE_ERROR)) if lines else CHANCE_ERROR
+        told = lines[0]["environment"] if lines else {}
+        chance = float(told.get(schema.TAG_CHANCE_ERROR, schema.USUAL_CHANCE_ERROR))
         return _Ending(status, chance, chance)
     if status != schema.STATUS_OK:
         return _Ending(status or ("unfinished" if lines else "not run"))
