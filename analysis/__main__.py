@@ -106,8 +106,8 @@ def _find(options: argparse.Namespace) -> "Findings":
 
 def report_command(options: argparse.Namespace, console: Console) -> None:
     """Write a report and store it."""
-    from analysis.load_runs import store_report
     from analysis.report import write_report
+    from analysis.store_results import store_report
 
     command = _report_command(options, options.format)
     with console.status("Writing the report …"):
@@ -176,7 +176,7 @@ def _section_makers() -> "dict[str, Callable[[Findings], Section]]":
 def run_figures_command(options: argparse.Namespace, console: Console) -> None:
     """Draw the figures that are missing."""
     from analysis.figures import draw_run_figure
-    from analysis.load_runs import attach_gsc_figures
+    from analysis.store_results import attach_gsc_figures
 
     drawn = attach_gsc_figures(options.name, options.tracking_uri, draw_run_figure)
     console.print(f"Drew {drawn} figures of GSC by layer.")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.estimates import parse_list
+from analysis.figure_labels import label_axes, label_categories, label_plain_ticks, spread_depths, title_panel
 from analysis.figure_style import (
     CHANCE_STYLE,
     FAILURE_STYLE,
@@ -18,17 +19,12 @@ from analysis.figure_style import (
     add_level_bar,
     category_colors,
     draw_band,
-    label_axes,
-    label_categories,
-    label_plain_ticks,
     level_colors,
     make_level_handles,
     make_panels,
     mark_edges,
     scale_error,
-    spread_depths,
     styled,
-    title_panel,
 )
 
 LONE_STYLE: dict[str, Any] = {"marker": "D", "markersize": 3, "markerfacecolor": "none"}

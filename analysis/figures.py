@@ -9,15 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figure_style import (
-    CATEGORY_COLORS,
-    label_powers,
-    make_figure,
-    mark_edges,
-    ordered_colors,
-    save_figure,
-    styled,
-)
+from analysis.figure_labels import label_powers
+from analysis.figure_style import CATEGORY_COLORS, make_figure, mark_edges, ordered_colors, save_figure, styled
 
 
 @styled

@@ -1,4 +1,4 @@
-"""A study's name → its runs in MLflow as tidy frames, and results of the analysis back to MLflow.
+"""A study's name → its runs in MLflow as tidy frames.
 
 Reads the parquet artifacts, which are complete, in threads, and those of an ended run once (`tables_cache`). Metrics
 are for browsing: their history is asked for only where an artifact is missing.
@@ -10,10 +10,9 @@ import gc
 import logging
 import os
 import re
-import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
@@ -38,7 +37,6 @@ from study import run_log_schema as schema
 from study.tracking_uri import default_tracking_uri, sqlite_path, without_secrets
 
 DOWNLOAD_THREADS = 8
-REPORT_TAG = "report_of"
 
 
 def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
@@ -53,14 +51,14 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
     """
     client = make_client(tracking_uri)
     experiment = find_experiment(client, name)
-    with _telling_failures(client), _no_garbage_collection():
-        runs = _find_trial_runs(client, experiment)
+    with telling_failures(client), _no_garbage_collection():
+        runs = find_trial_runs(client, experiment)
     ended = [run for run in runs if _has_ended(run)]
     if not ended:
         running = sum(run.info.status == "RUNNING" for run in runs)
         remedy = "wait for the first one" if running else f"run it (again), or: python -m study sync {name}"
         raise ValueError(f"study: MLflow holds no trial of {name!r} that ended ({running} are running); {remedy}")
-    with _telling_failures(client):
+    with telling_failures(client):
         histories, lost_histories = _load_tables(client, experiment, ended, HISTORY)
         profiles, lost_profiles = _load_tables(client, experiment, ended, PROFILE)
     return make_frames(
@@ -74,7 +72,7 @@ def load_study(name: str, tracking_uri: str | None = None) -> StudyFrames:
 
 
 @contextlib.contextmanager
-def _telling_failures(client: mlflow.MlflowClient) -> Iterator[None]:
+def telling_failures(client: mlflow.MlflowClient) -> Iterator[None]:
     """Make one line of what a store raises that fails after it was opened."""
     try:
         yield
@@ -145,58 +143,11 @@ def find_experiment(client: mlflow.MlflowClient, name: str) -> Experiment:
     )
 
 
-def attach_gsc_figures(name: str, tracking_uri: str | None, draw: Callable[[pd.DataFrame, str, Path], None]) -> int:
-    """Give every ended run without one its GSC figure; return how many were drawn."""
-    client = make_client(tracking_uri)
-    drawn = 0
-    with _telling_failures(client):
-        for run in _find_trial_runs(client, find_experiment(client, name)):
-            present = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-            if schema.GSC_TABLE not in present or schema.GSC_FIGURE in present:
-                continue
-            profile, _ = _load_table(client, run, PROFILE)
-            if profile.empty:
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                figure = Path(folder) / schema.GSC_FIGURE
-                draw(profile, run.info.run_name or run.info.run_id, figure)
-                client.log_artifact(run.info.run_id, str(figure))
-            drawn += 1
-    return drawn
-
-
-def store_report(name: str, tracking_uri: str | None, files: Sequence[Path], summary: str) -> str:
-    """Store a report's files in MLflow and put its summary on the study's page; return the run's id.
-
-    The report is a run of an experiment of its own, so that every run of the study's experiment is a trial.
-    """
-    client = make_client(tracking_uri)
-    study = find_experiment(client, name)
-    report_name = f"{name} report"
-    found = client.get_experiment_by_name(report_name)
-    if found is not None and found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    local = study.artifact_location if study.artifact_location.startswith("file:") else None
-    experiment_id = (
-        found.experiment_id
-        if found
-        else client.create_experiment(report_name, artifact_location=f"{local} report" if local else None)
-    )
-    run = client.create_run(experiment_id, run_name="report", tags={REPORT_TAG: name, "mlflow.note.content": summary})
-    with tempfile.TemporaryDirectory() as folder:  # in one request to learn where to, instead of one a file
-        for file in files:
-            shutil.copy(file, folder)
-        client.log_artifacts(run.info.run_id, folder)
-    client.set_terminated(run.info.run_id)
-    client.set_experiment_tag(study.experiment_id, "mlflow.note.content", summary)
-    return run.info.run_id
-
-
 def _has_ended(run: Run) -> bool:
     return schema.TAG_STATUS in run.data.tags
 
 
-def _find_trial_runs(client: mlflow.MlflowClient, experiment: Experiment) -> list[Run]:
+def find_trial_runs(client: mlflow.MlflowClient, experiment: Experiment) -> list[Run]:
     """Return one run per trial, for somebody may have restored others, or a lost answer left two for a moment.
 
     As a study keeps them (`study.run_log`): a complete one if there is one, else one that ended, else the newest.
@@ -245,7 +196,7 @@ def _load_tables(
     kept = read_cache(path, kind.columns)
     unread = [run for run in runs if _key(run) not in kept]
     with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
-        loading = [pool.submit(_load_table, client, run, kind) for run in unread]
+        loading = [pool.submit(load_table, client, run, kind) for run in unread]
     read = [(run, *one.result()) for run, one in zip(unread, loading, strict=True) if not one.exception()]
     tables = {run.info.run_id: table for run, table, _ in read}
     fresh = {_key(run): table for run, table, complete in read if complete and _key(run)[1]}
@@ -262,7 +213,7 @@ def _key(run: Run) -> RunKey:
     return run.info.run_id, run.info.end_time or 0
 
 
-def _load_table(client: mlflow.MlflowClient, run: Run, kind: "TableKind") -> tuple[pd.DataFrame, bool]:
+def load_table(client: mlflow.MlflowClient, run: Run, kind: "TableKind") -> tuple[pd.DataFrame, bool]:
     """Read a run's table; where it is lost, what its metrics hold of it, and False.
 
     Raises ValueError when the table lacks a column or holds what is no number.

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.depth_figures import list_places, pair_panels
+from analysis.figure_labels import label_axes, label_categories, title_panel
 from analysis.figure_style import (
     CATEGORY_COLORS,
     THEORY_COLOR,
@@ -17,14 +18,11 @@ from analysis.figure_style import (
     add_legend,
     add_level_bar,
     draw_band,
-    label_axes,
-    label_categories,
     level_colors,
     make_level_handles,
     make_panels,
     mark_edges,
     styled,
-    title_panel,
 )
 from analysis.tidy_frames import ARCHITECTURE
 

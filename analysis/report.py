@@ -13,12 +13,14 @@ import jinja2
 
 from analysis.depth_section import make_depth_section
 from analysis.findings import Findings
+from analysis.how_deep import say_how_deep
 from analysis.importance_section import make_importance_section
 from analysis.rate_section import make_rate_section
 from analysis.section import write_files, write_section_files
-from analysis.statements import say_how_deep, say_what_fixes, say_what_stops
 from analysis.tidy_frames import STATUSES, StudyFrames, write_value
 from analysis.tradeoff_section import make_tradeoff_section
+from analysis.what_fixes import say_what_fixes
+from analysis.what_stops import say_what_stops
 from study import run_log_schema as schema
 
 SECTIONS = (make_depth_section, make_tradeoff_section, make_rate_section, make_importance_section)

@@ -11,22 +11,19 @@ from matplotlib.lines import Line2D
 
 from analysis.depth_figures import list_places, pair_panels, spread_shifts
 from analysis.estimates import Estimate, parse_list
+from analysis.figure_labels import label_axes, label_categories, title_panel, wrap_name
 from analysis.figure_style import (
     FAILURE_STYLE,
     add_legend,
     add_level_bar,
     category_colors,
     category_markers,
-    label_axes,
-    label_categories,
     level_colors,
     make_level_handles,
     make_panels,
     mark_edges,
     scale_error,
     styled,
-    title_panel,
-    wrap_name,
 )
 
 CRITICAL_INCHES = 3.0

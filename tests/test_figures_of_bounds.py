@@ -13,7 +13,8 @@ from analysis.critical_gsc import CRITICAL_COLUMNS
 from analysis.depth_figures import plot_error_by_depth, plot_trainable_depths
 from analysis.depth_section import make_depth_section
 from analysis.estimates import Estimate
-from analysis.figure_style import level_colors, spread_depths, wrap_name
+from analysis.figure_labels import spread_depths, wrap_name
+from analysis.figure_style import level_colors
 from analysis.findings import Findings
 from analysis.fits import ERROR_COLUMNS
 from analysis.importance import Importance

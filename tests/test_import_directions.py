@@ -13,7 +13,7 @@ OURS = {f"{package}.{path.stem}": path for package in PACKAGES for path in (ROOT
 ONLY = {
     "ray": {"study.cluster", "study.lean_ray", "study.sweep"},
     "mlflow": {"study.run_log", "analysis.load_runs"},
-    "matplotlib": {"analysis.figure_style", *(module for module in OURS if module.endswith("figures"))},
+    "matplotlib": {name for name in OURS if name.startswith("analysis.figure_") or name.endswith("figures")},
 }
 BARE = "study.train_loop"
 """It and all below it must run where only torch and numpy are installed."""

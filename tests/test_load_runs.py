@@ -89,7 +89,7 @@ def test_a_run_that_ended_again_is_read_again(uri, reads):
     load_study("some", uri)
     reads.clear()
     client = load_runs.make_client(uri)
-    run = load_runs._find_trial_runs(client, load_runs.find_experiment(client, "some"))[0]
+    run = load_runs.find_trial_runs(client, load_runs.find_experiment(client, "some"))[0]
     client.set_terminated(run.info.run_id, end_time=(run.info.end_time or 0) + 1)
     load_study("some", uri)
     assert len(reads) == 2
@@ -110,7 +110,7 @@ def copy_with(written, tmp_path, spoil):
     shutil.copytree(written[0], storage)
     uri = home_tracking_uri(storage)
     client = load_runs.make_client(uri)
-    for run in load_runs._find_trial_runs(client, load_runs.find_experiment(client, "some")):
+    for run in load_runs.find_trial_runs(client, load_runs.find_experiment(client, "some")):
         spoil(storage / schema.ARTIFACT_FOLDER / "some" / run.info.run_id / "artifacts")
     return uri
 
@@ -165,7 +165,7 @@ def test_of_several_runs_the_complete_one_is_read(written, uri, tmp_path):
     tags = {schema.TAG_TRIAL_ID: TRIALS[3].trial_id, schema.TAG_STATUS: schema.STATUS_FAILED}
     failed = client.create_run(experiment.experiment_id, tags=tags, start_time=2**42).info.run_id
     client.set_terminated(failed, status="FAILED")
-    found = {run.data.tags[schema.TAG_TRIAL_ID]: run for run in load_runs._find_trial_runs(client, experiment)}
+    found = {run.data.tags[schema.TAG_TRIAL_ID]: run for run in load_runs.find_trial_runs(client, experiment)}
     assert found[TRIALS[3].trial_id].data.tags[schema.TAG_STATUS] == schema.STATUS_OK
 
 

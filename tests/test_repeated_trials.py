@@ -19,10 +19,10 @@ from analysis.failure_design import COVARIATES, DEPTH, GSC, add_covariates
 from analysis.growth_forms import compare_growth_forms
 from analysis.importance import SHARES, estimate_importance
 from analysis.pareto import estimate_pareto_front
-from analysis.statements import say_what_stops
 from analysis.tidy_frames import name_groups
 from analysis.tradeoff import fit_tradeoff, tabulate_coefficients
 from analysis.trainable_depth import estimate_trainable_depths
+from analysis.what_stops import say_what_stops
 from tests.simulated_studies import Truth, repeat_trials, simulate_study
 
 TRUTH = Truth(

@@ -12,8 +12,8 @@ from analysis.critical_gsc import find_critical_gsc, tabulate_critical
 from analysis.estimates import Estimate
 from analysis.failure_design import GSC, add_covariates, make_design, weigh_trials
 from analysis.firth_logistic import profile_interval
-from analysis.statements import say_what_stops
 from analysis.tradeoff import EVERY_NETWORK, MODELS, fit_tradeoff, score_models
+from analysis.what_stops import say_what_stops
 from tests.simulated_studies import Truth, repeat_trials, simulate_study
 
 TRUTH = Truth(
