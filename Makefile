@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself when it is missing or older than what it is made from.
+# Every target that needs it sets up .venv by itself when it is missing or older than what it is made from.
 
 PYTHON ?= python3
 STUDY ?= demo

@@ -1,4 +1,4 @@
-"""Command line of the analysis: `report` a study, ask one question of it, draw `run-figures`."""
+"""Command line of the analysis: `report` a study, ask one question of it, draw `run-figures` or an `atlas`."""
 
 import argparse
 import shlex
@@ -30,7 +30,7 @@ PAGE_FORMATS = "html", "md"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 for bad usage."""
+    """Run one command; returns the exit status: 0, 2 for bad usage, 130 when interrupted."""
     options = _make_parser().parse_args(arguments)
     try:
         if "name" in options:

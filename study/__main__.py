@@ -1,4 +1,4 @@
-"""Command line of the study: `run` and `plan` a search space, `status` and `sync` a study, `gsc` of untrained networks.
+"""Command line: `run` and `plan` a search space, `status` and `sync` a study, `gsc` and `atlas` of untrained networks.
 
 Exit status: 0 every trial ended (diverging is an ending), 1 some failed, 2 bad usage, 130 interrupted.
 """

@@ -57,7 +57,7 @@ class StudyOptions:
 def run_study(options: StudyOptions, trials: Sequence[TrialConfig], console: Console) -> int:
     """Run all trials that are not finished; returns the exit status.
 
-    Raises ValueError, before Ray starts, for whatever is wrong with the request.
+    Raises ValueError for whatever is wrong with the request: before Ray starts, but for what Ray alone can tell.
     """
     if options.address is None:
         keep_ray_on_loopback()

@@ -138,7 +138,7 @@ class RunLog:
     def complete_trials(self) -> dict[str, str]:
         """Return how the trials ended whose runs are complete and of their record's attempt, if there is a record.
 
-        None where the server fails.
+        Empty where the server fails.
         """
         with contextlib.suppress(*SERVER_FAILURES):
             return {
