@@ -1,9 +1,10 @@
 """Errors over dilution levels → the dilution that minimises error at each depth, with its interval.
 
-A level is excluded where its mean is above that of any other by a one-sided t test at 5% shared among them (Bonferroni;
-Hsu's multiple comparisons with the best), with the variance over seeds pooled over levels; the others are kept. If error
-has one minimum over k, that minimum lies between the neighbours of the best level: the interval goes from the level
-below the lowest that is kept to the one above the highest, and is open where there is none. No curve is assumed.
+A level is excluded where its mean is above that of any other by a one-sided t test at 5% shared among them
+(Bonferroni; Hsu's multiple comparisons with the best), with the variance over seeds pooled over levels; the others are
+kept. If error has one minimum over k, that minimum lies between the neighbours of the best level: the interval goes
+from the level below the lowest that is kept to the one above the highest, and is open where there is none. No curve is
+assumed.
 Check: levels 0, 1, 2, 4 with errors 0.8, 0.5, 0.4, 0.5 and hardly any noise: 2, and the interval is 1 to 4.
 """
 

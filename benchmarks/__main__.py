@@ -74,6 +74,7 @@ def main() -> None:
         parser.error(f"argument --data: {path} was measured on {results.get('data')}; give that, or move the file away")
     load_or_exit(options.data)
     results |= {"machine": machine, "data": options.data}
+    results["machines"] = results.get("machines", {}) | dict.fromkeys(chosen, machine)
     RESULTS.mkdir(exist_ok=True)
     try:
         for name in chosen:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks.contenders import train_in_memory
+from benchmarks.contenders import standardise, train_in_memory
 from benchmarks.images import load_or_exit
 from benchmarks.machine import describe_machine
 from study import run_log_schema as schema
@@ -34,9 +34,10 @@ def train_ours(trials: list[TrialConfig], dataset: Dataset) -> dict[str, list[fl
 def train_twins(trials: list[TrialConfig], dataset: Dataset) -> dict[str, list[float]]:
     """Return the final errors of plain PyTorch."""
     errors: dict[str, list[float]] = {schema.TRAIN_ERROR: [], schema.TEST_ERROR: []}
+    splits = standardise(dataset, "cpu")
     for trial in trials:
         torch.manual_seed(trial.seed)
-        for name, error in zip(errors, train_in_memory(trial, dataset, "cpu"), strict=True):
+        for name, error in zip(errors, train_in_memory(trial, splits, "cpu"), strict=True):
             errors[name].append(error)
     return errors
 

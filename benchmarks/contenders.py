@@ -29,6 +29,7 @@ from study.train_loop import train_pack
 from study.trial_config import TrialConfig
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+Splits = list[tuple[torch.Tensor, torch.Tensor]]
 EpochTrainer = Callable[[torch.nn.Module, torch.optim.Optimizer, Batches, str], None]
 
 
@@ -66,24 +67,27 @@ class _PillowImages(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.images[row])).flatten(), int(self.labels[row])
 
 
-def train_in_memory(
-    trial: TrialConfig, dataset: Dataset, device: str, train_epoch: EpochTrainer | None = None
-) -> list[float]:
-    """Train one trial on images that lie in memory, standardised once; return its final errors on both splits."""
-    train_epoch = train_epoch or _train_epoch
+def standardise(dataset: Dataset, device: str) -> Splits:
+    """Return the standardised images [N, 3072] and labels [N] of the training and the test split."""
     splits = [make_device_split(dataset, name, 0, device) for name in ("train", "test")]
-    images = [split.standardised(slice(None)) for split in splits]
-    labels = [split.labels for split in splits]
+    return [(split.standardised(slice(None)), split.labels) for split in splits]
+
+
+def train_in_memory(
+    trial: TrialConfig, splits: Splits, device: str, train_epoch: EpochTrainer | None = None
+) -> list[float]:
+    """Train one trial on images that lie in memory; return its final errors on both splits."""
+    train_epoch = train_epoch or _train_epoch
+    images, labels = splits[0]
     network = PlainNetwork(trial).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=trial.learning_rate, fused=True, capturable=device == "cuda")
     errors = []
     for _ in range(trial.epochs):
-        order = torch.randperm(len(labels[0]), device=device).split(trial.batch_size)
+        order = torch.randperm(len(labels), device=device).split(trial.batch_size)
         full = [rows for rows in order if len(rows) == trial.batch_size]
-        train_epoch(network, optimizer, ((images[0][rows], labels[0][rows]) for rows in full), trial.precision)
+        train_epoch(network, optimizer, ((images[rows], labels[rows]) for rows in full), trial.precision)
         errors = [
-            _evaluate(network, zip(x.split(1000), y.split(1000), strict=True), trial.precision)[0]
-            for x, y in zip(images, labels, strict=True)
+            _evaluate(network, zip(x.split(1000), y.split(1000), strict=True), trial.precision)[0] for x, y in splits
         ]
     return errors
 
@@ -146,6 +150,7 @@ def main() -> None:
         )
         for seed in itertools.islice(itertools.count(options.first_seed), options.trials)
     ]
+    splits = standardise(dataset, options.device) if options.contender in ("in-memory", "graphed") else []
     started = time.perf_counter()
     if options.contender == "packed":
         train_packed(trials, dataset, options.pack, options.device)
@@ -154,7 +159,7 @@ def main() -> None:
             train_like_the_tutorial(trial, dataset)
         else:
             epoch = GraphedEpoch() if options.contender == "graphed" else None
-            train_in_memory(trial, dataset, options.device, epoch)
+            train_in_memory(trial, splits, options.device, epoch)
     print(time.perf_counter() - started)
 
 

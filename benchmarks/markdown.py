@@ -9,15 +9,23 @@ def write_page(results: dict[str, Any], path: Path) -> None:
     machine = results["machine"]
     lines = ["# Speed", "", *(f"- {name}: {value}" for name, value in machine.items()), f"- data: {results['data']}"]
     lines += ["", "`docs/speed.md` says how to read this.", ""]
-    if "throughput" in results:
-        lines += _throughput_table(results["throughput"])
-    if "steps" in results:
-        lines += _step_table(results["steps"])
-    if "probes" in results:
-        lines += _probe_table(results["probes"])
-    if "overhead" in results:
-        lines += _overhead_lines(results["overhead"])
+    tables = {
+        "throughput": _throughput_table,
+        "steps": _step_table,
+        "probes": _probe_table,
+        "overhead": _overhead_lines,
+    }
+    for part, write_table in tables.items():
+        if part in results:
+            lines += write_table(results[part])
+            lines += _differences(results.get("machines", {}).get(part, machine), machine)
     path.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _differences(own: dict[str, Any], last: dict[str, Any]) -> list[str]:
+    """Say what was different when this part was measured, where others were measured later."""
+    changed = [f"{name} {value}" for name, value in own.items() if value != last.get(name)]
+    return [f"Measured with {', '.join(changed)}.", ""] if changed else []
 
 
 def _throughput_table(rows: list[dict[str, Any]]) -> list[str]:
@@ -29,8 +37,9 @@ def _throughput_table(rows: list[dict[str, Any]]) -> list[str]:
         "",
     ]
     lines += [
-        "| contender | trials | epochs | seconds | of them start-up | trials/h | × (a) in fp32 | × (a) | × (b) |",
-        "|---" * 9 + "|",
+        "| contender | trials | epochs | seconds | of them start-up | trials/h | × (a) in fp32 | × (a) | × (b) "
+        "| trials/h, once started |",
+        "|---" * 10 + "|",
     ]
     for row in rows:
         rate, precision = row["trials_per_hour"], row["label"].rpartition(" ")[2]
@@ -38,7 +47,8 @@ def _throughput_table(rows: list[dict[str, Any]]) -> list[str]:
         against = " | ".join(f"{rate / rates[base]:.2f}" if base in rates else "" for base in bases)
         lines.append(
             f"| {row['label']} | {row['trials']} | {row['epochs']} | {row['seconds']:.1f} | "
-            f"{row['start_up_seconds']:.1f} | {rate:.0f} | {against} |"
+            f"{row['start_up_seconds']:.1f} | {rate:.0f} | {against} | "
+            f"{row['trials'] / (row['seconds'] - row['start_up_seconds']) * 3600:.0f} |"
         )
     return [*lines, ""]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.study_folder import CHECKPOINT_SECONDS, write_whole
+from study.study_folder import CHECKPOINT_SECONDS, StorageError, write_whole
 
 KIND = "depth-trainability checkpoint 1"
 LARGEST_SHARE = 0.05
@@ -67,7 +67,9 @@ def read_epoch(path: Path) -> int:
 def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None:
     """Return a trial's checkpoint; None when there is none.
 
-    Raises ValueError, in one line, when it is damaged, or of another trial, training or program.
+    Raises:
+        ValueError: it is damaged, or of another trial, training or program: in one line.
+        StorageError: it cannot be read now, so that nobody knows.
     """
     import torch
 
@@ -75,8 +77,10 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
         header_line, _, payload = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
+    except IsADirectoryError as error:
+        raise ValueError(f"checkpoint: {path.name} cannot be used ({error.strerror})") from None
     except OSError as error:
-        raise ValueError(f"checkpoint: {path.name} cannot be read ({error.strerror})") from None
+        raise StorageError(f"storage: cannot read {path} ({error.strerror}); mend it, or remove that file") from None
     try:
         header = _parse_header(header_line)
         if header["sha256"] != _digest(header["trial_id"], header["origin"], header["epoch"], payload):
@@ -85,6 +89,8 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
             raise ValueError("it belongs to another training")
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever lies there instead, the trial can begin again
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise  # the file is whole
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"checkpoint: {path.name} cannot be used ({reason})") from None
     return Checkpoint(trial_id, origin, header["epoch"], state)

@@ -52,9 +52,17 @@ class DaemonThreads:
         return [one.result() for one in begun]
 
     def _run(self) -> None:
-        while (job := self._work.get()) is not None:
-            work, outcome = job
-            try:
-                outcome.set_result(work())
-            except BaseException as error:  # raised by whoever waits for it
-                outcome.set_exception(error)
+        while self._do_next():
+            pass
+
+    def _do_next(self) -> bool:
+        """Do one piece of work, of which nothing is kept while the next is waited for; say whether there was one."""
+        job = self._work.get()
+        if job is None:
+            return False
+        work, outcome = job
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # raised by whoever waits for it
+            outcome.set_exception(error)
+        return True

@@ -14,6 +14,10 @@ REPORT_SECONDS = 1.0
 """Between two reports of a pack, at least; who looks at the terminal or at MLflow sees no difference."""
 
 
+class ReportingFailed(BaseException):
+    """The driver cannot be told anything any more: no fault of a trial, and not to be handled as one."""
+
+
 class PackReports:
     """Passes on what it is told, the first news at once; use as a context manager. `report` may take its time."""
 
@@ -23,6 +27,7 @@ class PackReports:
         self._share_done = 0.0
         self._changed = threading.Condition()
         self._closing = False
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="pack reports", daemon=True)
 
     def __enter__(self) -> "PackReports":
@@ -37,7 +42,12 @@ class PackReports:
         self._thread.join()
 
     def tell(self, news: PackNews) -> None:
-        """Take news; returns at once. Ends the thread that calls it when Tune has ended the reporting one."""
+        """Take news; returns at once. Ends the thread that calls it when Tune has ended the reporting one.
+
+        Raises ReportingFailed when that one has failed.
+        """
+        if self._failure is not None:
+            raise ReportingFailed(str(self._failure)) from self._failure
         if not self._thread.is_alive():
             sys.exit(0)  # which is how Tune stops a trial
         with self._changed:
@@ -58,6 +68,10 @@ class PackReports:
                     return
                 news, self._news = self._news, None
             assert news is not None
-            self._report(news)
+            try:
+                self._report(news)
+            except Exception as error:  # raised where there is news again; how Tune stops a trial is no Exception
+                self._failure = error
+                return
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, timeout=REPORT_SECONDS)

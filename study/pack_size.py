@@ -125,6 +125,9 @@ def _member_bytes(trial: TrialConfig, dataset: Dataset, compiled: bool, one_by_o
     weights = weight_count(trial, inputs, len(dataset.classes))
     moments = 2 if trial.optimizer == "adam" else 1
     between = 0 if compiled else 12  # else whole tensors are made of what lies between operations
+    if changes := (trial.clipping != "none") + trial.layerwise_step_sizes:
+        # Gradients in fp32 if they were shorter, changed ones, and a stacked tensor of them in float64.
+        between += (4 if trial.precision == "bf16" else 0) + 4 * changes + 8
     of_weights = weights * (4 + 4 * moments + between + product_bytes * (3 if trial.precision == "bf16" else 1))
     of_weights += 8 * max(inputs, trial.width) * trial.width  # a layer's gradient in float64, when norms are taken
     evaluation = 4 * EVALUATION_BATCH * trial.width * 4

@@ -5,6 +5,7 @@ raises, the pack is halved, down to the member whose fault it is; the others fin
 again and again, its trials go on one by one, so that the one that kills workers is found and the others finish.
 """
 
+import contextlib
 import dataclasses
 import gc
 import math
@@ -96,6 +97,12 @@ class PackTraining:
 
     def _train_all(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> None:
         """Train trials in as few groups as their checkpoints and earlier losses allow."""
+        groups = self._group(trials, in_new_worker)
+        for key in sorted(groups):
+            self._train_together(groups.pop(key))
+
+    def _group(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> "dict[tuple[int, int], list[_Beginning]]":
+        """Return the beginnings of trials that can train together; a trial that was lost too often ends as failed."""
         groups: dict[tuple[int, int], list[_Beginning]] = defaultdict(list)
         for number, trial in enumerate(trials):
             beginning = self._find_beginning(trial, in_new_worker)
@@ -106,8 +113,7 @@ class PackTraining:
                 continue
             alone = number + 1 if beginning.losses >= LOSSES_BEFORE_ALONE else 0
             groups[beginning.epoch, alone].append(beginning)
-        for key in sorted(groups):
-            self._train_together(groups.pop(key))
+        return groups
 
     def _find_beginning(self, trial: TrialConfig, in_new_worker: bool) -> "_Beginning":
         """Look where a trial can go on, and how often its worker was lost since it last got further.
@@ -204,7 +210,11 @@ class PackTraining:
     def _begin_record(self, beginning: "_Beginning", pack_size: int) -> TrialRecord:
         trial = beginning.trial
         if not beginning.epoch:
-            self.folder.checkpoint_path(trial.trial_id).unlink(missing_ok=True)
+            path = self.folder.checkpoint_path(trial.trial_id)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError.from_os(path, error) from None
         self.epochs_done[trial.trial_id] = beginning.epoch
         return TrialRecord(
             self.folder.record_path(trial.trial_id),
@@ -236,8 +246,9 @@ class PackTraining:
             record.add_epoch(member)
             if member.epoch == epochs:
                 record.end(schema.STATUS_OK)  # a diverged one has ended
-            if record.ended:
-                self.folder.checkpoint_path(member.trial_id).unlink(missing_ok=True)
+            if record.ended and record.is_current():
+                with contextlib.suppress(OSError):  # the driver removes what is left over
+                    self.folder.checkpoint_path(member.trial_id).unlink(missing_ok=True)
             self.epochs_done[member.trial_id] = epochs + 1 if record.ended else member.epoch + 1
 
         writers.write_each(write, members)
@@ -251,10 +262,11 @@ class PackTraining:
     def _write_checkpoints(self, members: Sequence[MemberEpoch], records: Mapping[str, TrialRecord]) -> None:
         started = time.monotonic()
         for member in members:
-            path = self.folder.checkpoint_path(member.trial_id)
-            origin = records[member.trial_id].origin
+            path, record = self.folder.checkpoint_path(member.trial_id), records[member.trial_id]
+            if not record.is_current():  # this worker was given up, and the file is its successor's
+                continue
             try:
-                write_checkpoint(path, Checkpoint(member.trial_id, origin, member.epoch, member.take_state()))
+                write_checkpoint(path, Checkpoint(member.trial_id, record.origin, member.epoch, member.take_state()))
             except OSError as error:
                 raise StorageError.from_os(path, error) from None
         self.schedule.note(started)

@@ -1,7 +1,7 @@
 """Events of a running study → one live display in a terminal, elsewhere a line whenever a pack ends, 200 at most."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,21 +17,31 @@ SHARE_PER_LINE = 1 / 200
 
 
 class StudyProgress:
-    """Counts packs and trials by their state; the remaining time is projected from the arithmetic done."""
+    """Counts packs and trials by their state; the remaining time is projected from the arithmetic done since it began.
 
-    def __init__(self, packs: Sequence[Pack], console: Console, notice: Callable[[], str | None]) -> None:
+    `epochs_before` says, by trial_id, of which epoch a checkpoint is that a trial goes on from.
+    """
+
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        console: Console,
+        notice: Callable[[], str | None],
+        epochs_before: Mapping[str, int] | None = None,
+    ) -> None:
         self.console, self.notice = console, notice
         self.packs = {pack.pack_id: pack for pack in packs}
         self.trials: dict[str, TrialConfig] = {trial.trial_id: trial for pack in packs for trial in pack.trials}
         self.pack_flops = {pack.pack_id: sum(map(training_flops, pack.trials)) for pack in packs}
         self.total_flops = sum(self.pack_flops.values()) or 1.0
-        self.running: dict[str, float] = {}
+        self.shares = {pack.pack_id: _share_before(pack, epochs_before or {}) for pack in packs}
+        self.running: set[str] = set()
         self.ended: set[str] = set()
         self.statuses: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
         self._started = time.monotonic()
         self._first_work: float | None = None
-        self._share_told = 0.0
+        self._share_before = self._share_told = self._share_done()
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
         self._task = self._bar.add_task("study", total=1.0)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
@@ -49,15 +59,17 @@ class StudyProgress:
         """Note how much of a pack is done and the newest test errors of its trials."""
         self._first_work = self._first_work or time.monotonic()
         if pack_id not in self.ended:
-            self.running[pack_id] = share_done
+            self.running.add(pack_id)
+            self.shares[pack_id] = max(share_done, self.shares[pack_id])
         for trial_id, error in test_errors.items():
             if self.best is None or error < self.best[0]:
                 self.best = error, self.trials[trial_id].name
 
     def pack_ended(self, pack_id: str, statuses: dict[str, str]) -> None:
         """Note how the trials of a pack ended."""
-        self.running.pop(pack_id, None)
+        self.running.discard(pack_id)
         self.ended.add(pack_id)
+        self.shares[pack_id] = 1.0
         self.statuses |= statuses
         share = self._share_done()
         if not self.console.is_terminal and (
@@ -70,9 +82,7 @@ class StudyProgress:
         return sum(1 for value in self.statuses.values() if value == status)
 
     def _share_done(self) -> float:
-        done = sum(self.pack_flops[pack_id] for pack_id in self.ended)
-        done += sum(self.pack_flops[pack_id] * share for pack_id, share in self.running.items())
-        return done / self.total_flops
+        return sum(self.pack_flops[pack_id] * share for pack_id, share in self.shares.items()) / self.total_flops
 
     def _summary(self) -> str:
         share = self._share_done()
@@ -84,8 +94,9 @@ class StudyProgress:
         parts += [f"{self._count(status)} {status}" for status in (schema.STATUS_DIVERGED, schema.STATUS_FAILED)]
         if self.best is not None:
             parts.append(f"lowest test error so far {self.best[0]:.3f} ({self.best[1]})")
-        if self._first_work is not None and 0.02 < share < 1:
-            remaining = (time.monotonic() - self._first_work) * (1 - share) / share
+        done, left = share - self._share_before, 1 - share
+        if self._first_work is not None and 0.02 * (done + left) < done and left > 0:
+            remaining = (time.monotonic() - self._first_work) * left / done
             parts.append(f"about {format_duration(remaining)} left")
         return " · ".join(parts)
 
@@ -100,6 +111,12 @@ class StudyProgress:
         if notice := self.notice():
             lines.append(Text(f"MLflow does not answer, records wait on disk: {notice}", style="yellow"))
         return Group(*lines)
+
+
+def _share_before(pack: Pack, epochs_before: Mapping[str, int]) -> float:
+    """Return how much of a pack was done in earlier runs; the measurement before training counts as an epoch."""
+    reached = [epochs_before.get(trial.trial_id, 0) for trial in pack.trials]
+    return sum(epoch + 1 for epoch in reached if epoch) / sum(trial.epochs + 1 for trial in pack.trials)
 
 
 def format_duration(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""(seed, purpose, step) → a random generator that no other triple shares.
+"""(seed, purpose, step) → a random generator of its own.
+
+torch takes 32 bits of what it is seeded with: two given triples draw the same numbers once in four billion cases.
 
 A member of a pack draws from its own streams and never from a shared one, so its weights, data order and probes are
 the same alone and in any pack.

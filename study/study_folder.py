@@ -18,7 +18,7 @@ FILE_SYSTEM_ROOM = 1 << 20
 
 
 class StorageError(Exception):
-    """The storage of a study cannot be written any more: one line that says why and what to do."""
+    """The storage of a study cannot be written, or read, any more: one line that says why and what to do."""
 
     @classmethod
     def from_os(cls, path: Path, error: OSError) -> "StorageError":

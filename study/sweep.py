@@ -109,6 +109,8 @@ def run_packs(
     callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer, secrets.token_hex(4), waiting)
     for starts_left in reversed(range(SWEEP_STARTS)):
         remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended | set(callback.unseen)]
+        if not remaining:  # Tune failed when all was done
+            break
         try:
             _run_tune(remaining, manifest, dataset, folder, cluster, callback, choice, checkpoint_seconds)
             break

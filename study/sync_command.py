@@ -22,8 +22,8 @@ SOME_UNSENT = 1
 def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Console) -> int:
     """Send what MLflow lacks of a study's records; returns the exit status.
 
-    A trial whose run holds its whole record is left alone; any other run of it is replaced, a complete one only once the
-    record has ended. Sending twice changes nothing. A study that is being run sends by itself, and is refused here.
+    A trial whose run holds its whole record is left alone; any other run of it is replaced, a complete one only once
+    the record has ended. Sending twice changes nothing. A study that is being run sends by itself, and is refused here.
 
     Raises:
         ValueError: there is no such study or no record in it, or the store cannot be used for it.

@@ -61,9 +61,13 @@ def train_pack(
 
     Members that diverge are taken out of the pack, and cost nothing from then on. `resume_from` holds what
     `MemberEpoch.take_state` returned for every trial, by trial_id, all at the end of one epoch: the next one follows.
+
+    Raises ValueError when an epoch has no whole batch.
     """
     config = trials[0]
     train = make_device_split(dataset, "train", config.train_size, device)
+    if len(train) < config.batch_size:
+        raise ValueError(f"batch_size: {config.batch_size} is more than the {len(train)} training images")
     test = make_device_split(dataset, "test", config.test_size, device)
     steps_per_epoch = len(train) // config.batch_size
     compiled = is_worth_compiling(config, len(train), train.images.device.type)
@@ -73,10 +77,7 @@ def train_pack(
     step = None
     epochs_done = -1  # epoch 0 is the measurement before training
     if resume_from:
-        states = [resume_from[trial.trial_id] for trial in trials]
-        for member, state in enumerate(states):
-            network.load_member_state(member, state["network"])
-        optimizer.load_member_states([state["optimizer"] for state in states])
+        _load_states(network, optimizer, [resume_from[trial.trial_id] for trial in trials])
         epochs_done = optimizer.steps_done // steps_per_epoch
 
     for epoch in range(epochs_done + 1, config.epochs + 1):
@@ -126,6 +127,15 @@ def train_pack(
 
 def _take_state(network: PackedNetwork, optimizer: PackedOptimizer, member: int) -> dict[str, Any]:
     return {"network": network.member_state(member), "optimizer": optimizer.member_state(member)}
+
+
+def _load_states(
+    network: PackedNetwork, optimizer: PackedOptimizer, states: Sequence[Mapping[str, Mapping[str, Any]]]
+) -> None:
+    """Put back what `_take_state` returned for every member; keeps none of it, for it is large."""
+    for member, state in enumerate(states):
+        network.load_member_state(member, state["network"])
+    optimizer.load_member_states([state["optimizer"] for state in states])
 
 
 def is_worth_compiling(trial: TrialConfig, image_count: int, device_type: str) -> bool:

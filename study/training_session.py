@@ -42,7 +42,7 @@ def train_on_ray(
             choice = PackChoice(options.max_pack, packs_per_gpu=1, reason="as was asked for")
         epochs_done = {trial.trial_id: read_epoch(folder.checkpoint_path(trial.trial_id)) for trial in trials}
         packs = make_packs(trials, choice.size, epochs_done)
-        progress = StudyProgress(packs, console, notice=lambda: tracking.problem)
+        progress = StudyProgress(packs, console, lambda: tracking.problem, epochs_done)
         observer = _Observer(packs, progress, tracking, console)
         with progress:
             came_to_end = sweep.run_packs(packs, dataset, folder, cluster, observer, choice, options.checkpoint_seconds)

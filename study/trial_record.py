@@ -92,6 +92,13 @@ class TrialRecord:
             self._append({"kind": "end", "status": status, "error": error, "sweep": self.sweep_id})
             self.ended = True
 
+    def is_current(self) -> bool:
+        """Say whether this is still the trial's record: no other worker has begun one in its place."""
+        try:
+            return (read_start(self.path) or {}).get("attempt") == self.attempt
+        except OSError as error:
+            raise StorageError(f"storage: cannot read {self.path} ({error.strerror}); mend it") from None
+
     def _append(self, line: dict[str, Any]) -> None:
         _append_line(self.path, {**line, "attempt": self.attempt, "time_ms": self._now_ms()})
 
@@ -109,7 +116,10 @@ def end_as_failed(
     if not lines:
         TrialRecord(path, trial, pack_id, environment, sweep_id=sweep_id).end(schema.STATUS_FAILED, error)
     elif all(line["kind"] != "end" for line, _ in lines):
-        os.truncate(path, lines[-1][1])
+        try:
+            os.truncate(path, lines[-1][1])
+        except OSError as problem:
+            raise StorageError.from_os(path, problem) from None
         end = {"kind": "end", "status": schema.STATUS_FAILED, "error": error, "sweep": sweep_id}
         time_ms = max(lines[-1][0]["time_ms"], time.time_ns() // 1_000_000)
         _append_line(path, {**end, "attempt": lines[0][0].get("attempt"), "time_ms": time_ms})

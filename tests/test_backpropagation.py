@@ -173,15 +173,30 @@ def test_compiled_averages_are_those_of_torch():
 
 @needs_compiler
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_compiled_step_is_that_of_torch(make_trial, optimizer):
-    trial = make_trial(optimizer=optimizer, learning_rate=1e-3, weight_decay=0.01)
+@pytest.mark.parametrize("short", [None, torch.bfloat16])
+def test_a_compiled_step_is_that_of_torch(make_trial, optimizer, short):
+    trials = [
+        make_trial(
+            optimizer=optimizer,
+            learning_rate=1e-3 * (seed + 1),
+            weight_decay=0.3 * seed,
+            momentum=0.4 * seed if optimizer == "sgd" else 0.0,
+            seed=seed,
+        )
+        for seed in range(3)
+    ]
     results = []
     for compiled in (False, True):
-        network = PackedNetwork([trial], INPUTS, CLASSES)
+        network = PackedNetwork(trials, INPUTS, CLASSES)
         generator = make_generator(0, "test")
-        step = PackedOptimizer([trial], network.stacked, total_steps=3, compiled=compiled)
+        step = PackedOptimizer(trials, network.stacked, total_steps=3, compiled=compiled)
+        copies = [weight.to(short) for weight in network.stacked[::2]] if short else None
         for _ in range(3):
-            step.step([0.01 * torch.randn(stacked.shape, generator=generator) for stacked in network.stacked])
+            gradients = [0.01 * torch.randn(stacked.shape, generator=generator) for stacked in network.stacked]
+            step.prepare_step()
+            step.apply([g.to(short) if short and place % 2 == 0 else g for place, g in enumerate(gradients)], copies)
+        for copy, weight in zip(copies or [], network.stacked[::2], strict=bool(copies)):
+            assert torch.equal(copy, weight.to(short))
         results.append([*network.stacked, *(moment for moments in step.moments for moment in moments)])
     for eager, native in zip(*results, strict=True):
         torch.testing.assert_close(native, eager, rtol=1e-6, atol=1e-7)

@@ -323,8 +323,13 @@ def test_cifar10_is_downloaded_checked_and_decoded(tmp_path, cifar10_server):
     assert dataset.train_images.shape == (100, 3072)
     assert dataset.test_images.shape == (20, 3072)
     assert dataset.classes == image_sources.CIFAR10_CLASSES
-    first = np.random.default_rng(5).integers(0, 256, (20, 3072)).astype(np.uint8)
-    assert sorted(map(bytes, dataset.test_images)) == sorted(map(bytes, first))
+    batches = [np.random.default_rng(number).integers(0, 256, (20, 3072)).astype(np.uint8) for number in range(6)]
+    for images, labels, own in (
+        (dataset.train_images, dataset.train_labels, batches[:5]),
+        (dataset.test_images, dataset.test_labels, batches[5:]),
+    ):
+        label_of = {image.tobytes(): row % 10 for batch in own for row, image in enumerate(batch)}
+        assert {image.tobytes(): label for image, label in zip(images, labels, strict=True)} == label_of
 
 
 def load_in_process(folder):

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.__main__ import main as analyse
 from analysis.atlas import load_atlas, write_atlas_pages
@@ -26,7 +27,14 @@ def test_a_cell_agrees_with_theory():
     )
     assert row.low < row.explosion_rate < row.high
     assert row.growth == pytest.approx(row.explosion_rate**2)
+    half = math.log(row.high / row.low) / 2  # of the interval of ln r, of which ln χ is twice
+    error = row.growth * 2 * half / stats.t(5).ppf(0.975)
+    difference = row.growth - row.predicted_explosion_rate**2
+    assert row.growth_standard_error == pytest.approx(error)
+    assert row.deviation == pytest.approx(difference / (row.predicted_explosion_rate**2 - 1))
+    assert row.deviation_in_errors == pytest.approx(difference / error)
     assert abs(row.deviation_in_errors) < 4
+    assert abs(row.deviation) < 0.1
 
 
 @pytest.mark.filterwarnings("ignore")  # of processes that are started anew

@@ -101,7 +101,8 @@ def test_signals_to_a_whole_group_are_left_to_the_driver(uri, folder, trial_id, 
 def refuse_while_tables_are_made(uri, folder, growing):
     with MlflowProcess(uri, folder):
         deadline = time.monotonic() + 60
-        while not any(path.stat().st_size for path in growing.rglob("*.db")) and time.monotonic() < deadline:
+        while not any(path.stat().st_size for path in growing.rglob("*.db")):
+            assert time.monotonic() < deadline, "no table was made"
             time.sleep(0.001)
         raise KeyError
 

@@ -26,6 +26,16 @@ def fresh(tmp_path, monkeypatch):
     return tmp_path / "cache" / "depth-trainability" / "kernels" / "native"
 
 
+def test_where_there_is_a_compiler_there_is_a_library():
+    """Else the tests that need it would be skipped, and nobody would know."""
+    try:
+        native_library._find_compiler()
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert load_library() is not None
+    assert native_library.has_function("multiply", (torch.float32,))
+
+
 @needs_compiler
 def test_it_is_compiled_once_and_again_when_it_is_damaged(fresh):
     path = native_library._compiled()

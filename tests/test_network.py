@@ -242,3 +242,10 @@ def test_threads_draw_the_weights_that_one_draws(make_trial):
 
     for one, other in zip(draw_members(draw, trials, threads=1), draw_members(draw, trials, threads=8), strict=True):
         assert all(map(torch.equal, one, other))
+
+
+def test_networks_of_two_depths_are_independent_draws(make_trial):
+    """Statistics over depths assume it."""
+    one, other = (make_network([make_trial(depth=depth)]).parameters[0] for depth in (3, 4))
+    assert one.shape == other.shape
+    assert not (one == other).any()

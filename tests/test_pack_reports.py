@@ -6,7 +6,7 @@ import time
 import pytest
 
 from study import pack_reports
-from study.pack_reports import PackReports
+from study.pack_reports import PackReports, ReportingFailed
 from study.pack_training import PackNews
 
 
@@ -45,6 +45,18 @@ def test_training_does_not_wait_for_a_driver_that_is_busy():
         0.4, {"trial 1": 1 / 4, "trial 0": 1 / 5}, ("notice 1", "notice 2", "notice 3", "notice 4")
     )
     assert reports.unreported == PackNews(0.4, {})
+
+
+def test_a_report_that_fails_ends_the_pack_and_fails_no_trial():
+    def report(one: PackNews) -> None:
+        raise ConnectionError("the driver is gone")
+
+    with PackReports(report) as reports:
+        reports.tell(news(0))
+        wait_for(lambda: not reports._thread.is_alive())
+        with pytest.raises(ReportingFailed, match="the driver is gone"):
+            reports.tell(news(1))
+    assert not issubclass(ReportingFailed, Exception)  # which would be laid to a trial
 
 
 def test_what_was_not_reported_at_the_end_is_left(monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -293,6 +294,69 @@ def test_a_worker_that_was_given_up_cannot_end_its_successors_record(run, trials
     assert read_end(folder.record_path(trial.trial_id)) == {}
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_worker_that_was_given_up_leaves_its_successors_checkpoint_alone(trials, folder, small_dataset, ends):
+    trial, taken_over = trials[0], []
+    checkpoint = folder.checkpoint_path(trial.trial_id)
+
+    def report(news):
+        if news.share_done > 0.3 and not taken_over:
+            path = folder.record_path(trial.trial_id)
+            taken_over.append(trial_record.TrialRecord(path, trial, "other", {}, sweep_id="sweep", resume_epoch=1))
+            checkpoint.write_bytes(b"of the successor")
+        if news.share_done > 0.7 and not ends:
+            raise WorkerLost
+
+    training = PackTraining(Pack((trial,)), small_dataset, folder, "cpu", report, "sweep", 0.0)
+    with contextlib.nullcontext() if ends else pytest.raises(WorkerLost):
+        training.run()
+    assert taken_over
+    assert checkpoint.read_bytes() == b"of the successor"
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(run, trials, folder, undisturbed, monkeypatch):
+    with pytest.raises(WorkerLost):
+        run(trials, lose_at=3)
+    read_bytes = Path.read_bytes
+
+    def refuse(path):
+        if path.suffix == ".checkpoint":
+            raise OSError(5, "Input/output error")
+        return read_bytes(path)
+
+    before = {path: path.read_bytes() for path in folder.path.glob("checkpoints/*")}
+    assert len(before) == len(trials)
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(StorageError, match=r"^storage: cannot read .*\.checkpoint \(Input/output error\); mend it"):
+            run(trials, sweep_id="next")
+    assert {path: path.read_bytes() for path in folder.path.glob("checkpoints/*")} == before
+    run(trials, sweep_id="mended")
+    assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
+    assert all(read_start(folder.record_path(trial.trial_id))["resume_epoch"] > 0 for trial in trials)
+
+
+def test_a_checkpoint_that_cannot_be_removed_fails_no_trial(run, trials, folder, undisturbed, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "unlink", refuse)
+        with pytest.raises(StorageError, match="Permission denied"):  # of an earlier training
+            run(trials)
+    assert all(read_end(folder.record_path(trial.trial_id)) == {} for trial in trials)
+    unlink = Path.unlink
+    monkeypatch.setattr(  # as it ends
+        Path, "unlink", lambda path, **options: (refuse if read_end_of(folder, path) else unlink)(path, **options)
+    )
+    run(trials)
+    assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
+
+
+def read_end_of(folder, checkpoint):
+    return read_end(folder.record_path(checkpoint.name.removesuffix(".checkpoint")))
+
+
 def test_a_storage_that_is_full_ends_the_pack_and_no_trial(run, trials, folder, undisturbed, monkeypatch):
     written = []
     original = os.fsync
@@ -308,6 +372,19 @@ def test_a_storage_that_is_full_ends_the_pack_and_no_trial(run, trials, folder, 
         run(trials)
     assert all(read_status(folder.record_path(trial.trial_id)) is None for trial in trials)
     monkeypatch.setattr(os, "fsync", original)
+    run(trials, sweep_id="with more room")
+    assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
+
+
+def test_a_storage_that_takes_records_but_no_checkpoint_fails_no_trial(run, trials, folder, undisturbed, monkeypatch):
+    def refuse(path, checkpoint):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(pack_training, "write_checkpoint", refuse)
+        with pytest.raises(StorageError, match="No space left on device"):
+            run(trials)
+    assert all(read_status(folder.record_path(trial.trial_id)) is None for trial in trials)
     run(trials, sweep_id="with more room")
     assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
 

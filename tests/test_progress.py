@@ -2,19 +2,32 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
+from study import progress
 from study.packing import Pack
 from study.progress import StudyProgress
 
 
+def follow(packs, epochs_before=None):
+    return StudyProgress(packs, Console(file=io.StringIO(), width=80), lambda: None, epochs_before)
+
+
 def lines_of(packs, order):
-    console = Console(file=io.StringIO(), width=80)
-    with StudyProgress(packs, console, notice=lambda: None) as progress:
+    with follow(packs) as study:
         for pack in order:
-            progress.pack_reported(pack.pack_id, 0.0, {})
-            progress.pack_ended(pack.pack_id, {trial.trial_id: "ok" for trial in pack.trials})
-    return console.file.getvalue().splitlines()
+            study.pack_reported(pack.pack_id, 0.0, {})
+            study.pack_ended(pack.pack_id, {trial.trial_id: "ok" for trial in pack.trials})
+    return study.console.file.getvalue().splitlines()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that `progress` believes have passed, in a list of one."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
 
 
 def test_a_small_study_tells_every_pack(make_trial):
@@ -28,3 +41,35 @@ def test_a_large_study_tells_its_progress_in_some_hundred_lines_and_its_end(make
     lines = lines_of(packs, packs)
     assert 150 <= len(lines) <= 201
     assert lines[-1].startswith("packs 1000/1000 done · trials 1000/1000 done")
+
+
+def test_the_lowest_error_so_far_is_told_with_whose_it_is(make_trial):
+    pack = Pack((make_trial(seed=0), make_trial(seed=1)))
+    study = follow([pack])
+    first, second = pack.trials
+    study.pack_reported(pack.pack_id, 0.2, {first.trial_id: 0.5, second.trial_id: 0.4})
+    study.pack_reported(pack.pack_id, 0.4, {first.trial_id: 0.45, second.trial_id: 0.6})
+    assert f"lowest test error so far 0.400 ({second.name})" in study._summary()
+
+
+@pytest.mark.parametrize(
+    ("epochs_before", "left"),
+    [
+        pytest.param(0, "about 9 min 00 s left", id="a tenth in a minute"),
+        pytest.param(4, "about 4 min 00 s left", id="five tenths are of an earlier run"),
+    ],
+)
+def test_the_remaining_time_is_projected_from_what_was_done_since(make_trial, clock, epochs_before, left):
+    packs = [Pack((make_trial(seed=seed, epochs=9),)) for seed in range(2)]
+    study = follow(packs, {pack.trials[0].trial_id: epochs_before for pack in packs})
+    share_before = (epochs_before + 1) / 10 if epochs_before else 0.0
+    for pack in packs:
+        study.pack_reported(pack.pack_id, 0.0, {})  # also told by a pack that goes on
+    assert "left" not in study._summary()
+    clock[0] += 60
+    for pack in packs:
+        study.pack_reported(pack.pack_id, share_before + 0.1, {})
+    assert study._summary().endswith(left)
+    for pack in packs:
+        study.pack_ended(pack.pack_id, {pack.trials[0].trial_id: "ok"})
+    assert "left" not in study._summary()

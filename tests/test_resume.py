@@ -8,7 +8,7 @@ import torch
 from study import run_log_schema as schema
 from study.train_loop import train_pack
 
-from tests.test_train_loop import VARIANTS  # isort: skip
+from tests.test_train_loop import IN_BF16, VARIANTS  # isort: skip
 
 
 def numbers(member):
@@ -30,7 +30,7 @@ def train(trials, dataset, take_at=None, **options):
     return rows, states
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, {"optimizer": "sgd", "learning_rate": 0.05}])
+@pytest.mark.parametrize("variant", [*VARIANTS, {"optimizer": "sgd", "learning_rate": 0.05}, IN_BF16])
 @pytest.mark.parametrize("width", [12, 16])
 def test_a_resumed_member_trains_to_the_same_bytes_in_another_pack(make_trial, small_dataset, variant, width):
     trials = [make_trial(**variant, width=width, epochs=4, seed=seed) for seed in range(3)]
@@ -57,6 +57,14 @@ def test_states_are_copies(make_trial, small_dataset):
     epochs = train_pack([trial], small_dataset)
     next(epochs)
     state = next(epochs)[0].take_state()
-    before = {name: tensor.clone() for name, tensor in state["network"].items()}
+
+    def tensors():
+        return [
+            *state["network"].values(),
+            *(moment for moments in state["optimizer"]["moments"] for moment in moments),
+        ]
+
+    before = [tensor.clone() for tensor in tensors()]
+    assert len(before) > 12
     next(epochs)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state["network"].items())
+    assert all(torch.equal(tensor, earlier) for tensor, earlier in zip(tensors(), before, strict=True))

@@ -140,8 +140,14 @@ def test_mlflow_holds_exactly_what_was_recorded(finished, folder):
             assert sorted(logged) == [
                 (e["epoch"], e["metrics"][name], e["time_ms"]) for e in epochs if name in e["metrics"]
             ]
-        by_layer = tracking.get_metric_history(run_.info.run_id, schema.layer_metric(0))
-        assert sorted(m.step for m in by_layer) == list(range(int(run_.data.params["depth"])))
+        assert len(epochs[0]["layers"]) == int(run_.data.params["depth"])
+        for epoch in epochs:
+            by_layer = tracking.get_metric_history(run_.info.run_id, schema.layer_metric(epoch["epoch"]))
+            last_step = epoch["layers"][-1][0]
+            of_last = [
+                (layer, gsc) for step, _, layer, gsc, *_ in epoch["layers"] if step == last_step and gsc is not None
+            ]
+            assert sorted((m.step, m.value) for m in by_layer) == of_last
         table = pd.read_parquet(tracking.download_artifacts(run_.info.run_id, "gsc.parquet"))
         recorded = pd.DataFrame([row for epoch in epochs for row in epoch["layers"]], columns=table.columns)
         pd.testing.assert_frame_equal(table, recorded.astype(table.dtypes), check_exact=True)
@@ -207,6 +213,11 @@ def recorded_kinds(folder, name):
     return collections.Counter(line["kind"] for line in recorded_lines(folder, name))
 
 
+def some_went_on(folder, name):
+    """Say whether a trial was trained to its end from a checkpoint, not from its beginning."""
+    return any(line["resume_epoch"] > 0 for line in recorded_lines(folder, name) if line["kind"] == "start")
+
+
 def numbers(folder, name):
     """Every metric of every trial but the times."""
     return {
@@ -226,6 +237,7 @@ def interrupt(folder, name, after_epochs, stop):
         return sum(line["kind"] == "epoch" and line["attempt"] not in earlier for line in lines)
 
     options = ("run", "spaces.py:long", "--data", "synthetic:200", "--max-pack", "2", "--name", name)
+    options += ("--checkpoint-seconds", "0")
     started = subprocess.Popen(
         command(folder, "study", *options), cwd=folder, env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -244,6 +256,7 @@ def test_ctrl_c_and_the_same_command_again(folder):
     interrupt(folder, "long", 20, lambda driver: driver.terminate())  # as a batch system does
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(folder, "long")}
     study(folder, "long", "--max-pack", "2")
+    assert some_went_on(folder, "long")
     runs = runs_of(folder, "long")
     assert len(runs) == len({run_.data.tags["trial_id"] for run_ in runs}) == 6
     assert {run_.info.status for run_ in runs} == {"FINISHED"}
@@ -259,7 +272,10 @@ def worker_processes(driver):
 
 def test_a_killed_worker_is_replaced_and_nothing_is_counted_twice(folder):
     started = subprocess.Popen(
-        command(folder, "study", "run", "spaces.py:long", "--data", "synthetic:200", "--name", "killed"),
+        command(
+            folder, "study", "run", "spaces.py:long", "--data", "synthetic:200", "--name", "killed",
+            "--checkpoint-seconds", "0",
+        ),
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     wait_for(lambda: recorded_kinds(folder, "killed")["epoch"] > 10)
@@ -270,6 +286,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_counted_twice(folder):
     output, errors = started.communicate(timeout=200)
     assert started.returncode == 0, output + errors
     assert errors == ""
+    assert some_went_on(folder, "killed")
     runs = runs_of(folder, "killed")
     assert len(runs) == len({run_.data.tags["trial_id"] for run_ in runs}) == 6
     assert {run_.info.status for run_ in runs} == {"FINISHED"}

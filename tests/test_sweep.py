@@ -8,6 +8,7 @@ import pytest
 
 from study import cluster, pack_training, processor, sweep, trial_record
 from study import run_log_schema as schema
+from study.pack_size import PackChoice
 from study.packing import Pack
 from study.study_folder import StorageError
 from study.sweep import _ObserverCallback
@@ -139,7 +140,7 @@ def test_a_worker_trains_in_the_drivers_folder_alone(monkeypatch, pack, folder, 
     elif damage == "another":
         (folder.path / "key").write_text("that of a disk of this node\n")
     sweep.train_on_worker({"pack_id": "p"}, {"p": pack}, None, folder, key, "cuda", "s", "default", 60.0)
-    assert len(trained) == (damage is None)
+    assert [training.schedule.seconds for training in trained] == ([60.0] if damage is None else [])
     problems = [result["storage_problem"] for result in reported if result["storage_problem"]]
     reason = {"gone": "No such file or directory", "another": "it holds another study"}.get(damage)
     assert problems == (
@@ -171,3 +172,96 @@ def test_the_worker_that_measured_on_a_gpu_leaves_it(monkeypatch, device, calls)
     monkeypatch.setattr(sweep.ray, "get", lambda _: "choice")
     assert sweep.choose_pack_size([], None, cluster.Cluster(device, 2)) == "choice"
     assert declared[0]._default_options.get("max_calls") == calls
+
+
+@pytest.fixture
+def sweep_over(monkeypatch, make_trial, folder, small_dataset, told):
+    """Sweep over two packs of one trial each; `runs` are what Tune does at each start. Returns it and the starts."""
+    packs = [Pack((make_trial(seed=seed),)) for seed in range(2)]
+    observer = SimpleNamespace(
+        pack_reported=lambda *_: None,
+        pack_ended=lambda pack_id, statuses: told.ended.append((pack_id, *statuses.values())),
+        noticed=told.notices.append,
+    )
+    starts = []
+    monkeypatch.setattr(sweep.ray, "is_initialized", lambda: True)
+
+    def run(*runs):
+        def run_tune(pack_ids, manifest, dataset, folder, cluster, callback, *_):
+            starts.append(pack_ids)
+            runs[len(starts) - 1](callback, pack_ids)
+
+        monkeypatch.setattr(sweep, "_run_tune", run_tune)
+        here, choice = cluster.Cluster("cpu", 2, is_this_machine=True), PackChoice(1, 1, "")
+        return sweep.run_packs(packs, small_dataset, folder, here, observer, choice)
+
+    run.packs, run.starts = packs, starts
+    return run
+
+
+def end(folder, callback, pack):
+    record_path = folder.record_path(pack.trials[0].trial_id)
+    TrialRecord(record_path, pack.trials[0], pack.pack_id, {}, sweep_id=callback.sweep_id).end(schema.STATUS_OK)
+    callback.on_trial_complete(1, [], ray_trial(pack))
+
+
+def give_up(*_):
+    raise RuntimeError("Tune gives up")
+
+
+def test_where_tune_gives_up_a_new_sweep_goes_on_with_what_remains(sweep_over, folder, told):
+    first, second = sweep_over.packs
+
+    def end_one(callback, pack_ids):
+        end(folder, callback, first)
+        give_up()
+
+    assert sweep_over(end_one, lambda callback, _: end(folder, callback, second))
+    assert sweep_over.starts == [[first.pack_id, second.pack_id], [second.pack_id]]
+    assert told.ended == [(first.pack_id, "ok"), (second.pack_id, "ok")]
+
+
+def test_where_tune_gives_up_when_all_is_done_the_study_is_done(sweep_over, folder):
+    def end_all(callback, pack_ids):
+        for pack in sweep_over.packs:
+            end(folder, callback, pack)
+        give_up()
+
+    assert sweep_over(end_all)
+    assert len(sweep_over.starts) == 1
+
+
+def test_where_tune_gives_up_again_and_again_or_ray_is_gone_so_does_the_study(sweep_over, monkeypatch):
+    with pytest.raises(sweep.SweepError, match=r"ray: the sweep cannot go on \(Tune gives up\)"):
+        sweep_over(*[give_up] * sweep.SWEEP_STARTS)
+    assert len(sweep_over.starts) == sweep.SWEEP_STARTS
+    sweep_over.starts.clear()
+    monkeypatch.setattr(sweep.ray, "is_initialized", lambda: False)
+    with pytest.raises(sweep.SweepError):
+        sweep_over(give_up)
+    assert len(sweep_over.starts) == 1
+
+
+def test_a_storage_that_workers_cannot_write_ends_the_sweep(sweep_over):
+    with pytest.raises(StorageError, match=r"^storage: cannot write$"):
+        sweep_over(lambda callback, _: report(callback, sweep_over.packs[0], storage_problem="storage: cannot write"))
+    assert len(sweep_over.starts) == 1
+
+
+def test_a_pack_that_ray_gives_up_has_failed_and_says_why(sweep_over, folder, told):
+    first, second = sweep_over.packs
+
+    def lose_one(callback, pack_ids):
+        lost = SimpleNamespace(config={"pack_id": first.pack_id}, get_error=lambda: "the node is gone")
+        callback.on_trial_error(1, [], lost)
+        end(folder, callback, second)
+
+    assert sweep_over(lose_one)
+    assert told.ended == [(first.pack_id, "failed"), (second.pack_id, "ok")]
+    reason = trial_record.read_error(folder.record_path(first.trials[0].trial_id))
+    assert reason == f"the pack's worker was lost {sweep.RESTARTS_AFTER_LOSS + 1} times; last: the node is gone"
+
+
+def test_a_sweep_that_was_interrupted_has_not_come_to_its_end(sweep_over, folder):
+    assert not sweep_over(lambda callback, _: end(folder, callback, sweep_over.packs[0]))
+    assert len(sweep_over.starts) == 1

@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from analysis.best_learning_rates import choose_outcomes
 from analysis.critical_gsc import find_critical_gsc, tabulate_critical
 from analysis.estimates import Estimate
-from analysis.failure_design import GSC, add_covariates, make_design, weigh_trials
-from analysis.firth_logistic import profile_interval
-from analysis.tradeoff import EVERY_NETWORK, MODELS, fit_tradeoff, score_models
+from analysis.failure_design import COVARIATES, GSC, add_covariates, make_design, weigh_trials
+from analysis.firth_logistic import fit_firth, profile_interval
+from analysis.tradeoff import EVERY_NETWORK, MODELS, fit_tradeoff, score_models, tabulate_coefficients
 from analysis.what_stops import say_what_stops
 from tests.simulated_studies import Truth, repeat_trials, simulate_study
 
@@ -67,12 +67,31 @@ def test_scores_are_of_networks_that_were_left_out():
     scores = fit_tradeoff(study).scores.query("model == 'optimizer alone' and held_out == 'batch-relu'")
     y = (study.trials["final_train_error"] > 0.6).to_numpy()
     own = (study.trials["network"] == "batch-relu").to_numpy()
-    loss = []
+    loss, squares = [], []
     for optimizer in ("adam", "sgd"):
         chosen = (study.trials["optimizer"] == optimizer).to_numpy()
         p = (y[chosen & ~own].sum() + 0.5) / ((chosen & ~own).sum() + 1)
         loss.append(-np.log(np.where(y[chosen & own], p, 1 - p)).mean())
+        squares.append(np.square(y[chosen & own] - p).mean())
     assert scores["log_loss"].item() == pytest.approx(np.mean(loss))
+    assert scores["brier"].item() == pytest.approx(np.mean(squares))
+
+
+def test_the_interval_between_networks_is_that_of_the_jackknife():
+    trials = add_covariates(choose_outcomes(simulate_study(TRUTH, seed=2)).table)
+    X, terms = make_design(trials, COVARIATES)
+    networks, fits = sorted(set(trials["architecture"])), []
+    for network in networks:
+        kept = (trials["architecture"] != network).to_numpy()
+        weights = weigh_trials(trials[kept], X[kept])
+        fits.append(fit_firth(X[kept], trials["y"].to_numpy()[kept], weights).coefficients)
+    count = len(networks)
+    variance = (count - 1) / count * np.square(fits - np.mean(fits, axis=0)).sum(axis=0)
+    half = stats.t(count - 1).ppf(0.975) * np.sqrt(variance)
+    table = tabulate_coefficients(trials).set_index("term").loc[terms]
+    assert count > 3
+    assert table["low_between_networks"].to_numpy() == pytest.approx(table["coefficient"] - half)
+    assert table["high_between_networks"].to_numpy() == pytest.approx(table["coefficient"] + half)
 
 
 def test_what_is_not_known_of_the_network_left_out_is_not_asked_of_it():

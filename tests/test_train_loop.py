@@ -31,6 +31,7 @@ VARIANTS = [
     {"normalization": "none", "activation": "selu", "optimizer": "sgd", "learning_rate": 0.05, "clipping": "value",
      "clipping_threshold": 0.01, "weight_decay": 1e-3, "layerwise_step_sizes": True},
 ]  # fmt: skip
+IN_BF16 = {**VARIANTS[0], "precision": "bf16"}
 
 
 def final_bytes(trials, dataset, trial_id):
@@ -90,7 +91,7 @@ def make_step(trials, dataset, total_steps, device="cpu", compiled=False):
     return network, TrainingStep(network, optimizer, split, kernels, trials[0].batch_size, trials[0].precision)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, IN_BF16])
 def test_weights_are_bitwise_the_same_alone_and_in_packs(make_trial, small_dataset, variant):
     trials = [make_trial(**{**variant, "width": 100, "seed": seed, "dilution": seed}) for seed in range(3)]
 
@@ -119,13 +120,30 @@ def test_steps_written_down_are_those_of_torch(make_trial, small_dataset, optimi
     networks = []
     for compiled in (False, True):
         network, step = make_step(trials, small_dataset, total_steps=6, compiled=compiled)
+        first = [parameter.clone() for parameter in network.parameters]
         for rows in epoch_order(trials, 400, 1).unbind(1)[:6]:
             step.run(rows)
         assert step.finding or not compiled or precision == "bf16" or describe_library() == "none"
+        if precision == "bf16":
+            for short, weight in zip(step.gradients.short_weights, network.stacked[::2], strict=True):
+                assert torch.equal(short, weight.bfloat16())
         networks.append([*network.parameters, network.running.mean, network.running.variance])
-    tolerance = 1e-4 if precision == "fp32" else 1e-2
-    for eager, native in zip(*networks, strict=True):
-        torch.testing.assert_close(native, eager, rtol=tolerance, atol=tolerance)
+    for start, eager, native in zip(first, *(parameters[:6] for parameters in networks), strict=True):
+        if (moved := eager - start).any():
+            assert (native - eager).norm() <= (1e-3 if precision == "fp32" else 0.1) * moved.norm()
+    for eager, native in zip(*(statistics[6:] for statistics in networks), strict=True):
+        torch.testing.assert_close(native, eager, **({} if precision == "fp32" else {"rtol": 1e-2, "atol": 1e-2}))
+
+
+def test_a_step_in_bf16_is_near_one_in_fp32_and_not_the_same(make_trial, small_dataset):
+    ends = []
+    for precision in PRECISIONS:
+        trials = [make_trial(activation="tanh", optimizer="sgd", learning_rate=0.1, width=20, precision=precision)]
+        network, step = make_step(trials, small_dataset, total_steps=1, compiled=True)
+        start = network.parameters[0].clone()
+        step.run(epoch_order(trials, 400, 1)[:, 0])
+        ends.append(network.parameters[0] - start)
+    assert 1e-4 < (ends[1] - ends[0]).norm() / ends[0].norm() < 0.05
 
 
 class PlainTwin(torch.nn.Module):
@@ -161,7 +179,7 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
             normalization=normalization,
             optimizer=optimizer,
             clipping=clipping,
-            clipping_threshold=0.05 * (seed + 1),
+            clipping_threshold=(0.05, 1e3)[seed],
             seed=seed,
             dilution=seed,
             learning_rate=0.01 * (seed + 1),
@@ -194,9 +212,10 @@ def test_steps_equal_a_plain_twin_with_torch_optim(make_trial, normalization, op
             single.zero_grad()
             torch.nn.functional.cross_entropy(twin(x[member]), labels[member]).backward()
             if clipping == "norm":
-                torch.nn.utils.clip_grad_norm_(
+                norm = torch.nn.utils.clip_grad_norm_(
                     twin.parameters(), twin.trial.clipping_threshold, error_if_nonfinite=True
                 )
+                assert (norm > twin.trial.clipping_threshold) == (member == 0)
             elif clipping == "value":
                 torch.nn.utils.clip_grad_value_(twin.parameters(), twin.trial.clipping_threshold)
             progress = step / 4
@@ -226,9 +245,16 @@ def test_layerwise_steps_change_every_layer_equally(make_trial, small_dataset, c
             torch.testing.assert_close(relative, torch.full_like(relative, rate), rtol=1e-4, atol=0)
 
 
-def test_training_learns(make_trial, small_dataset):
-    *_, last = train_pack([make_trial(normalization="batch", epochs=25, width=40, learning_rate=3e-3)], small_dataset)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_training_learns(make_trial, small_dataset, precision):
+    trial = make_trial(normalization="batch", epochs=25, width=40, learning_rate=3e-3, precision=precision)
+    *_, last = train_pack([trial], small_dataset)
     assert last[0].metrics[schema.TRAIN_ERROR] < 0.2
+
+
+def test_an_epoch_without_a_whole_batch_is_refused(make_trial, small_dataset):
+    with pytest.raises(ValueError, match=r"^batch_size: 32 is more than the 20 training images$"):
+        next(train_pack([make_trial(batch_size=32, train_size=20)], small_dataset))
 
 
 def test_a_diverged_member_leaves_the_others_alone(make_trial, small_dataset):
@@ -245,7 +271,7 @@ def test_a_diverged_member_leaves_the_others_alone(make_trial, small_dataset):
     ]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, IN_BF16])
 def test_members_that_diverge_are_taken_out_and_change_nothing(make_trial, small_dataset, variant, monkeypatch):
     sizes = []
     run = TrainingStep.run

@@ -10,7 +10,7 @@ from study import run_log_schema as schema
 from study.network import PackedNetwork
 from study.train_loop import epoch_order, train_pack
 from study.work import training_flops, weight_count
-from tests.reference import PHI, example_losses, explicit_gsc, member_weights, normalize, plain_stream
+from tests.reference import PHI, example_losses, explicit_gsc, from_stream, member_weights, normalize, plain_stream
 
 TRAIN_SIZE, TEST_SIZE = 96, 40
 
@@ -99,24 +99,43 @@ def test_every_metric_of_every_epoch(make_trial, small_dataset, normalization):
 
 
 def check_probe(trial, plain, member):
+    """Hold the rows of the epoch's last probe, layer by layer, and its metrics against definitions written out."""
     x, y = plain.x[:20], plain.y[:20]
     weights = [(weight.detach(), bias.detach()) for weight, bias in plain.layers]
     stream, _ = plain_stream(trial, weights, x)
-    domain = {schema.PREACTIVATION_STD: [], schema.SIGN_DIVERSITY: []}
-    for v in stream:
-        n = normalize(trial.normalization, v)
-        spread = (n.var(0, correction=0).mean() / n.square().mean()).sqrt().item()
-        rarer = torch.minimum((n > 0).double().mean(0), (n < 0).double().mean(0)).mean().item()
-        domain[schema.PREACTIVATION_STD].append(spread)
-        domain[schema.SIGN_DIVERSITY].append(rarer)
-    for name, by_layer in domain.items():
-        assert member.metrics[name] == pytest.approx(np.mean(by_layer), rel=1e-3)
-    if trial.normalization == "layer":  # exact probes
-        for name, function in (
-            (schema.LOG10_GSC_TO_LOGITS, lambda inputs: plain_stream(trial, weights, inputs)[1]),
-            (schema.LOG10_GSC_TO_LOSS, lambda inputs: example_losses(plain_stream(trial, weights, inputs)[1], y)),
-        ):
-            assert member.metrics[name] == pytest.approx(math.log10(explicit_gsc(x, function)), abs=1e-3)
+    rows = [dict(zip(schema.LAYER_COLUMNS, row, strict=True)) for row in member.layers]
+    rows = [row for row in rows if row["step"] == rows[-1]["step"]]
+    assert [(row["layer"], row["epoch"]) for row in rows] == [(layer, member.epoch) for layer in range(trial.depth)]
+    for row, state in zip(rows, [x, *stream], strict=True):
+        gsc = explicit_gsc(state, lambda v, layer=row["layer"]: from_stream(trial, weights, layer, v))
+        is_exact = trial.normalization == "layer"
+        assert row["standard_error"] == 0 if is_exact else 0 < row["standard_error"] < 0.1
+        assert row["log10_gsc"] == pytest.approx(math.log10(gsc), abs=1e-3 + 4 * row["standard_error"])
+    domain = [describe_domain(trial, v) for v in stream]
+    for name in domain[0]:
+        column = name.removeprefix("domain/")
+        expected = [by_name[name] for by_name in domain]
+        assert rows[0][column] is None
+        assert [row[column] for row in rows[1:]] == pytest.approx(expected, rel=2e-3)
+        assert member.metrics[name] == pytest.approx(np.mean(expected), rel=1e-3)
+    first, last = rows[1]["log10_gsc"], rows[-1]["log10_gsc"]
+    assert member.metrics[schema.EXPLOSION_RATE] == pytest.approx(10 ** ((first - last) / (trial.depth - 2)), rel=1e-6)
+    assert member.metrics[schema.LOG10_GSC_TO_LOGITS] == rows[0]["log10_gsc"]
+    if trial.normalization == "layer":
+        to_loss = explicit_gsc(x, lambda inputs: example_losses(plain_stream(trial, weights, inputs)[1], y))
+        assert member.metrics[schema.LOG10_GSC_TO_LOSS] == pytest.approx(math.log10(to_loss), abs=1e-3)
+
+
+def describe_domain(trial, v):
+    n = normalize(trial.normalization, v)
+    activated = PHI[trial.activation](n)
+    total = (activated - activated.mean(0)).square().sum().item()
+    left = sum(np.polyfit(n[:, unit], activated[:, unit], 1, full=True)[1].item() for unit in range(n.shape[1]))
+    return {
+        schema.PREACTIVATION_STD: (n.var(0, correction=0).mean() / n.square().mean()).sqrt().item(),
+        schema.SIGN_DIVERSITY: torch.minimum((n > 0).double().mean(0), (n < 0).double().mean(0)).mean().item(),
+        schema.LINEAR_FIT_ERROR: left / total,
+    }
 
 
 def test_a_share_of_the_time_is_each_members(make_trial, small_dataset, monkeypatch):

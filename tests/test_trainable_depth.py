@@ -59,6 +59,17 @@ def test_a_clean_step_is_found_between_its_depths():
     assert fit.d50.low < 25 < 40 < fit.d50.high
 
 
+def test_the_interval_holds_what_each_choice_of_the_learning_rate_allows():
+    trials = np.full(8, 4.0)
+    early, late = (4.0 * (depth < DEPTHS) for depth in (12, 50))
+    first, second = (fit_counts(DEPTHS, trials, counts[None]).d50 for counts in (early, late))
+    assert first.high < second.low
+    both = fit_counts(DEPTHS, trials, np.stack([early, late])).d50
+    assert (both.low, both.high) == pytest.approx((first.low, second.high), rel=0.1)
+    late_is_rare = fit_counts(DEPTHS, trials, np.stack([*[early] * 99, late])).d50
+    assert late_is_rare.high < second.low
+
+
 def test_intervals_cover():
     assert 0.92 <= cover(DESIGNS["4 seeds"], 150) <= 0.98
 
