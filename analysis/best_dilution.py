@@ -38,9 +38,9 @@ class BestDilutions:
     note: str = ""
 
 
-def estimate_best_dilutions(frames: StudyFrames) -> BestDilutions:
+def estimate_best_dilutions(frames: StudyFrames, failure_error: float | None = None) -> BestDilutions:
     """Estimate, per network, optimizer and depth, which dilution gives the smallest final training error."""
-    outcomes = choose_outcomes(frames)
+    outcomes = choose_outcomes(frames, failure_error)
     rows = []
     for (network, optimizer, depth), group in outcomes.table.groupby(["network", "optimizer", "depth"], sort=True):
         if group["dilution"].nunique() > 1:

@@ -103,7 +103,7 @@ def choose_outcomes(frames: StudyFrames, failure_error: float | None = None) -> 
     chosen = chosen.assign(failed=chosen["diverged"] | (chosen["error"] > limit))
     note = _warn_of_own_choices(counted, chosen)
     if failure_error is None and chosen["failed"].all() and limit >= (1 - LEAST_PROGRESS) * frames.chance_error:
-        note = "No trial is better than chance by a tenth of it: all of them count as failed."
+        note = "No training that is judged is better than chance by a tenth of it: all of them count as failed."
     if chosen.empty:
         note = "There are no outcomes: every seed lacks a run at the learning rate that the others chose."
     table = chosen[OUTCOME_COLUMNS].sort_values([*PLACE, "seed"], ignore_index=True)

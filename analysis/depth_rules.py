@@ -27,8 +27,8 @@ from analysis.trainable_depth import estimate_cell_rates, fit_gsc_line
 from study.mean_field import TRAINABLE_SQUARED_GROWTH
 
 RULE_COLUMNS = [
-    "optimizer", "conditions", "rule", "constant", "constant_low", "constant_high", "parameters", "log_likelihood",
-    "aic", "p_against_own", "held_out_log_loss", "cells", "trials", "note",
+    "optimizer", "conditions", "rule", "constant", "constant_low", "constant_high", "unit", "parameters",
+    "log_likelihood", "aic", "p_against_own", "held_out_log_loss", "cells", "trials", "note",
 ]  # fmt: skip
 OWN, ONE_DEPTH, SCALED, YANG, CRITICAL = (
     "own D50 per architecture", "one depth for all", "κ/ln χ", "16/ln χ", "one critical GSC",
@@ -43,6 +43,7 @@ FLAT = 1e-3
 EXPLODING = 1e-6
 """ln χ from which 16/ln χ is a depth that somebody might try."""
 SHARED_PARAMETERS = 2
+SIGNIFICANT = 0.05
 ALIKE = 0.01
 """Nats a trial by which two rules may differ and still be said to do about as well."""
 
@@ -52,8 +53,9 @@ class DepthRules:
     """`table` has RULE_COLUMNS, a row per optimizer, conditions and rule; `held_out_log_loss` is in nats a trial.
 
     Rules: OWN (no constant), ONE_DEPTH, SCALED (constant κ), YANG (nothing fitted), CRITICAL (constant log10 GSC).
-    `p_against_own` is the likelihood ratio test of the rule against a D50 for every cell. `verdicts` says per
-    training (as in adam epochs=5) which rule predicts best.
+    `p_against_own` is the likelihood ratio test of the rule against a D50 for every cell; where it excludes the rule,
+    its constant has no interval, for the cells then differ by more than one constant leaves to chance. `verdicts` says
+    per training (as in adam epochs=5) which rule predicts best.
     """
 
     table: pd.DataFrame
@@ -87,7 +89,7 @@ def compare_depth_rules(frames: StudyFrames, failure_error: float | None = None)
     for (optimizer, conditions), chosen in outcomes.table.groupby(["optimizer", "conditions"], sort=True):
         training = f"{optimizer} {conditions}".strip()
         cells = _list_cells(chosen, rates)
-        problem = _explain_unfit(cells, chosen)
+        problem = _explain_unfit(cells)
         if problem:
             verdicts[training] = f"Rules cannot be compared for {training}: {problem}."
             continue
@@ -114,13 +116,15 @@ def _list_cells(chosen: pd.DataFrame, rates: dict[tuple, Any]) -> list[_Cell]:
     return cells
 
 
-def _explain_unfit(cells: list[_Cell], chosen: pd.DataFrame) -> str:
-    if len(cells) < 2:
+def _explain_unfit(cells: list[_Cell]) -> str:
+    if len(_group_cells(cells)) < 2:
         return "it takes two networks or dilution levels that were measured at two depths or more"
-    failed = sum(cell.failures.sum() for cell in cells)
+    failed, trials = (
+        int(sum(counts)) for counts in zip(*((c.failures.sum(), c.trials.sum()) for c in cells), strict=True)
+    )
     if failed == 0:
-        return f"none of {len(chosen)} trainings failed"
-    return f"all {len(chosen)} trainings failed" if failed == sum(cell.trials.sum() for cell in cells) else ""
+        return f"none of {trials} trainings failed whose GSC is known"
+    return f"all {trials} trainings failed whose GSC is known" if failed == trials else ""
 
 
 def _place_one_depth(cell: _Cell, constants: np.ndarray) -> np.ndarray:
@@ -167,13 +171,14 @@ class _Rule:
     grid: Callable[[list[_Cell]], np.ndarray]
     place: Callable[[_Cell, np.ndarray], np.ndarray]
     write: Callable[[float], float]
+    unit: str
 
 
 RULES = (
-    _Rule(ONE_DEPTH, _grid_of_depths, _place_one_depth, math.exp),
-    _Rule(SCALED, _grid_of_factors, _place_by_growth, math.exp),
-    _Rule(YANG, lambda cells: np.array([math.log(TRAINABLE_SQUARED_GROWTH)]), _place_by_growth, math.exp),
-    _Rule(CRITICAL, _grid_of_gsc, _place_by_gsc, float),
+    _Rule(ONE_DEPTH, _grid_of_depths, _place_one_depth, math.exp, "layers"),
+    _Rule(SCALED, _grid_of_factors, _place_by_growth, math.exp, "κ"),
+    _Rule(YANG, lambda cells: np.array([math.log(TRAINABLE_SQUARED_GROWTH)]), _place_by_growth, math.exp, "κ"),
+    _Rule(CRITICAL, _grid_of_gsc, _place_by_gsc, float, "log10 GSC"),
 )
 
 
@@ -183,7 +188,7 @@ def _fit_own(cells: list[_Cell]) -> dict[str, Any]:
     for cell in cells:
         grid = _grid_of_depths([cell])
         total = total + _likelihoods(cell, grid).max(axis=0)
-    return {"rule": OWN, "parameters": len(cells) + SHARED_PARAMETERS, "log_likelihood": float(total.max())}
+    return {"rule": OWN, "unit": "", "parameters": len(cells) + SHARED_PARAMETERS, "log_likelihood": float(total.max())}
 
 
 def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
@@ -205,6 +210,7 @@ def _fit_rule(rule: _Rule, cells: list[_Cell]) -> dict[str, Any]:
         "constant": rule.write(constants[best]) if is_told else math.nan,
         "constant_low": math.nan if low is None else rule.write(low),
         "constant_high": math.nan if high is None else rule.write(high),
+        "unit": rule.unit,
         "parameters": SHARED_PARAMETERS + fitted,
         "log_likelihood": float(profile.max()),
         "held_out_log_loss": _score_held_out(parts, total) / sum(cell.trials.sum() for cell in cells),
@@ -240,6 +246,10 @@ def _complete(table: pd.DataFrame, cells: list[_Cell]) -> pd.DataFrame:
     statistic = 2 * (own["log_likelihood"] - table["log_likelihood"])
     freedom = own["parameters"] - table["parameters"]
     p_values = stats.chi2.sf(statistic.clip(lower=0), freedom.where(freedom > 0, math.nan))
+    bounds = ["constant_low", "constant_high"]
+    is_excluded = (p_values < SIGNIFICANT) & table["constant"].notna() & table[bounds].notna().any(axis=1)
+    table.loc[is_excluded, bounds] = math.nan
+    table.loc[is_excluded, "note"] = "no interval: cells differ by more than one constant leaves to chance"
     return table.assign(
         aic=2 * table["parameters"] - 2 * table["log_likelihood"],
         p_against_own=p_values,

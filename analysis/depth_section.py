@@ -20,6 +20,7 @@ from analysis.section import (
     make_cross_table,
     make_table,
     number,
+    p_value,
     text,
     write_number,
 )
@@ -117,16 +118,20 @@ def _tabulate_rules(findings: Findings) -> Table:
             "conditions": text("conditions"),
             "rule": text("rule"),
             "constant": number("constant"),
+            "of": text("unit"),
             "95% interval": interval("constant_low", "constant_high", 2),
             "parameters": text("parameters"),
             "AIC": fixed("aic", 1),
+            "p against own": p_value("p_against_own"),
             "held-out loss": fixed("held_out_log_loss", 3),
             "trials": text("trials"),
             "note": text("note"),
         },
-        "AIC: 2 · parameters − 2 · ln of the penalised likelihood, on all trials; smaller is better. Held-out loss: "
-        "minus ln of the probability that was given to what happened, in nats a trial, on networks left out of the fit "
-        "(or levels of dilution, where there is one network), averaged over all curves as the others make them likely.",
+        "AIC: 2 · parameters − 2 · ln of the penalised likelihood, on all trials; smaller is better. p against own: of "
+        "the rule against a D50 of its own for each network and dilution; below 0.05 its constant has no interval. "
+        "Held-out loss: minus ln of the probability that was given to what happened, in nats a trial, on networks left "
+        "out of the fit (or levels of dilution, where there is one network), averaged over all curves as the others "
+        "make them likely.",
     )
 
 

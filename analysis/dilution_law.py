@@ -24,6 +24,8 @@ LAW_COLUMNS = [
     "excess", "excess_low", "excess_high", "p_value", "note",
 ]  # fmt: skip
 SIGNIFICANT = 0.05
+LAYERS_TO_STATIONARITY = 2.0
+"""In units of k² + 1: after so many, 2% of the way to the stationary state are left (exp(−2m/(k² + 1)))."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,10 @@ class DilutionLaw:
 
 
 def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
-    """Test the law on the untrained networks of a study, at the greatest depth that all of a network's k have."""
+    """Test the law on the untrained networks of a study, at the greatest of the depths that most of a network's k have.
+
+    A level that takes more layers to its stationary state than there are before the late half is not tested.
+    """
     growth = measure_growth(frames, late_half=True)
     tables, verdicts = [], {}
     others = [name for name in ARCHITECTURE if name != "dilution"]
@@ -50,30 +55,35 @@ def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
         assert name not in verdicts, f"two networks have the name {name}"
         levels = group["dilution"].nunique()
         shared = group.groupby("depth")["dilution"].nunique()
-        if levels < 2 or not (shared == levels).any():
+        if levels < 2:
             continue
-        depth = int(shared[shared == levels].index.max())
+        if shared.max() < 2:
+            verdicts[name] = "The law is not tested: no depth has two dilution levels."
+            continue
+        depth = int(shared[shared == shared.max()].index.max())
         chosen = group[group["depth"] == depth]
         squared = np.exp(2 * chosen["ln_growth"] / chosen["layers"])
         by_seed = chosen.assign(growth=squared).pivot_table(index="seed", columns="dilution", values="growth")
-        table = check_law(by_seed.columns.to_numpy(dtype=float), by_seed.to_numpy())
+        table = check_law(by_seed.columns.to_numpy(dtype=float), by_seed.to_numpy(), layers_before=depth // 2)
         tables.append(table.assign(network=name, depth=depth)[LAW_COLUMNS])
         verdicts[name] = _judge(table)
     if not tables:
         note = "The dilution law cannot be tested: no network was measured at two dilution levels of the same depth."
-        return DilutionLaw(pd.DataFrame(columns=LAW_COLUMNS), {}, note)
+        return DilutionLaw(pd.DataFrame(columns=LAW_COLUMNS), verdicts, note)
     return DilutionLaw(pd.concat(tables, ignore_index=True), verdicts)
 
 
-def check_law(dilutions: np.ndarray, growth: np.ndarray) -> pd.DataFrame:
+def check_law(dilutions: np.ndarray, growth: np.ndarray, layers_before: float = math.inf) -> pd.DataFrame:
     """Test the law from ascending dilutions [levels] and χ [seeds, levels], nan where a seed lacks a level.
 
-    Returns LAW_COLUMNS without network and depth.
+    `layers_before` are those before the layers that χ was measured over. Returns LAW_COLUMNS without network and depth.
     """
     weights = dilutions**2 + 1
     scaled = (growth - 1) * weights
     excess = scaled - scaled[:, :1]
+    is_stationary = layers_before >= LAYERS_TO_STATIONARITY * weights
     p_values = np.array([math.nan] + [_p_value(column) for column in excess.T[1:]])
+    p_values[~is_stationary] = math.nan
     p_values[1:] = _correct_by_holm(p_values[1:])
     rows: list[dict[str, Any]] = []
     for level, dilution in enumerate(dilutions):
@@ -88,7 +98,7 @@ def check_law(dilutions: np.ndarray, growth: np.ndarray) -> pd.DataFrame:
             {"dilution": dilution, "seeds": len(seen), "growth": mean, "growth_low": low, "growth_high": high}
             | {"predicted_growth": 1 + reference / weights[level], "p_value": p_values[level]}
             | dict(zip(("excess", "excess_low", "excess_high"), off, strict=True))
-            | {"note": _explain(level, len(paired))}
+            | {"note": _explain(level, len(paired), bool(is_stationary[level]), weights[level])}
         )
     return pd.DataFrame(rows)
 
@@ -114,16 +124,19 @@ def _correct_by_holm(p_values: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def _explain(level: int, pairs: int) -> str:
+def _explain(level: int, pairs: int, is_stationary: bool, weight: float) -> str:
     if level == 0:
         return "the level that others are predicted from"
+    if not is_stationary:
+        return f"no test: the stationary state takes {LAYERS_TO_STATIONARITY * weight:.0f} layers, more than there are"
     return "" if pairs > 1 else f"no test: {pairs or 'no'} seed has both levels, and it takes two"
 
 
 def _judge(table: pd.DataFrame) -> str:
     tested = table.dropna(subset="p_value")
     if tested.empty:
-        return "The law is not tested: it takes two seeds at two dilution levels."
+        reason = "it takes two seeds at two dilution levels, and layers enough to reach their stationary state"
+        return f"The law is not tested: {reason}."
     worst = tested.loc[tested["p_value"].idxmin()]
     if worst["p_value"] >= SIGNIFICANT:
         return (

@@ -72,8 +72,10 @@ def estimate_rate(ln_growth_per_layer: np.ndarray) -> Estimate:
     values = values[np.isfinite(values)]
     if not len(values):
         return Estimate(note=TOO_SHALLOW)
-    mean, low, high = (math.exp(number) for number in t_interval(values))
-    return Estimate(mean, low, high, "one seed: no interval" if len(values) == 1 else "")
+    with np.errstate(over="ignore"):
+        mean, low, high = np.exp(t_interval(values))
+    note = "one seed: no interval" if len(values) == 1 else ""
+    return Estimate(mean, low, high, "the interval ends beyond all numbers" if math.isinf(high) else note)
 
 
 def measure_growth(frames: StudyFrames, epoch: float = 0.0, late_half: bool = False) -> pd.DataFrame:

@@ -82,7 +82,7 @@ class Findings:
     @functools.cached_property
     def best_dilutions(self) -> BestDilutions:
         """The dilution of the smallest error at each depth."""
-        return estimate_best_dilutions(self.frames)
+        return estimate_best_dilutions(self.frames, self._failure_error)
 
     @functools.cached_property
     def front(self) -> ParetoFront:

@@ -45,20 +45,23 @@ def _compare_with_theory(plain: pd.DataFrame) -> str:
     # The end of the rule's interval that is nearer to D50; with one seed it has none.
     deeper = (known["rule_depth_low"].fillna(known["rule_depth"]) > known["d50_high"]).sum()
     shallower = (known["rule_depth_high"].fillna(known["rule_depth"]) < known["d50_low"]).sum()
+    sides = [
+        (side, count, known[end].notna().sum())
+        for side, count, end in (("deeper", deeper, "d50_high"), ("shallower", shallower, "d50_low"))
+        if count
+    ]
     least, most = (_write_limit(depth) for depth in (known["rule_depth"].min(), known["rule_depth"].max()))
     allowed = f"the depth that theory allows, 16/ln χ, is {least}{f' to {most}' if most != least else ''}"
     compared = known[["d50_low", "d50_high"]].notna().any(axis=1).sum()
     if not compared:
         return f"; {allowed} (there is no interval to compare it with)"
-    if not deeper and not shallower:
+    if not sides:
         return f"; {allowed}, which is not contradicted"
-    sides = [(side, count) for side, count in (("deeper", deeper), ("shallower", shallower)) if count]
     if len(known) == 1:
-        return f"; {allowed}, {sides[0][0]} than that interval{_name_unexploding(known)}"
-    return (
-        f"; {allowed}, {' and '.join(f'{side} than the interval in {count}' for side, count in sides)} of "
-        f"{compared}{_name_unexploding(known)}"
-    )
+        whose = "that interval" if len(plain) == 1 else f"the interval of {name_network(known.iloc[0])}"
+        return f"; {allowed}, {sides[0][0]} than {whose}{_name_unexploding(known)}"
+    counts = " and ".join(f"{side} than the interval in {count} of {told}" for side, count, told in sides)
+    return f"; {allowed}, {counts}{_name_unexploding(known)}"
 
 
 def _write_limit(depth: float) -> str:

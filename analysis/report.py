@@ -17,7 +17,7 @@ from analysis.how_deep import say_how_deep
 from analysis.importance_section import make_importance_section
 from analysis.rate_section import make_rate_section
 from analysis.section import write_files, write_section_files
-from analysis.tidy_frames import STATUSES, StudyFrames, write_value
+from analysis.tidy_frames import STATUSES, UNFINISHED, StudyFrames, write_value
 from analysis.tradeoff_section import make_tradeoff_section
 from analysis.what_fixes import say_what_fixes
 from analysis.what_stops import say_what_stops
@@ -82,9 +82,21 @@ def _replace_list(folder: Path, files: Sequence[Path]) -> None:
 def make_sentences(findings: Findings) -> list[str]:
     """Return the answer: how deep can each network be trained, what stops it, what fixes it."""
     return [
+        *_warn_of_missing(findings.frames),
         say_how_deep(findings.depths, _describe_epochs(findings.frames)),
         say_what_stops(findings.tradeoff),
         say_what_fixes(findings.best_dilutions, findings.depths),
+    ]
+
+
+def _warn_of_missing(frames: StudyFrames) -> list[str]:
+    """Say that what follows is of a part of the study, and to which side that leans; nothing where it is all there."""
+    whole, ended = max(frames.planned, len(frames.trials)), int((frames.trials["status"] != UNFINISHED).sum())
+    if ended >= whole:
+        return []
+    return [
+        f"Interim: {ended} of {whole} trials have ended. Trainings that diverge end first, and deep networks are "
+        "trained first, so that failures are too frequent in what follows."
     ]
 
 

@@ -22,6 +22,7 @@ from analysis.failure_design import (
     COVARIATES,
     DEPTH,
     GSC,
+    LINEARITY,
     add_covariates,
     make_design,
     share_weight,
@@ -39,6 +40,8 @@ from analysis.tidy_frames import StudyFrames
 MODELS = {
     "optimizer alone": (),
     "depth": (DEPTH,),
+    "pseudo-linearity": (LINEARITY,),
+    "depth and pseudo-linearity": (DEPTH, LINEARITY),
     "GSC": (GSC,),
     "GSC and depth": (GSC, DEPTH),
     "GSC, depth and pseudo-linearity": COVARIATES,
@@ -63,8 +66,8 @@ class Tradeoff:
     `scores` has SCORE_COLUMNS: per model of MODELS and architecture left out (EVERY_NETWORK: the mean over all trials).
     `critical` has CRITICAL_COLUMNS: the GSC at which half fail, per network and optimizer.
     `depth_adds` and `shared` say in a sentence whether GSC suffices and whether the critical GSC is shared; their p
-    values are beside. `critical_gsc` is log10 of the shared one per training. `note` says why there is nothing, or what
-    was left out.
+    values are beside. `critical_gsc` is log10 of the shared one per training, without an interval where none is shared.
+    `note` says why there is nothing, or what was left out.
     """
 
     coefficients: pd.DataFrame
@@ -98,10 +101,22 @@ def fit_tradeoff(frames: StudyFrames, failure_error: float | None = None) -> Tra
         depth_p_value=depth_p_value,
         shared=shared,
         shared_p_value=shared_p_value,
-        critical_gsc=find_critical_gsc(trials),
+        critical_gsc=_find_shared(trials),
         failure_error=outcomes.failure_error,
         note=" ".join(filter(None, (outcomes.note, _count_left_out(outcomes.table)))),
     )
+
+
+def _find_shared(trials: pd.DataFrame) -> dict[str, Estimate]:
+    """Return the critical GSC of all networks together, without an interval under conditions where they share none."""
+    found = find_critical_gsc(trials)
+    note = "no interval: networks differ by more than one critical GSC leaves to chance"
+    for _, alike in trials.groupby("conditions"):
+        _, p_value = _ask_whether_shared(alike)
+        if p_value is not None and p_value < SIGNIFICANT:
+            trainings = [name for name in alike["training"].unique() if found[name].is_known]
+            found |= {name: Estimate(found[name].value, note=note) for name in trainings}
+    return found
 
 
 def _count_left_out(outcomes: pd.DataFrame) -> str:
@@ -153,13 +168,14 @@ def tabulate_coefficients(trials: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for column, term in enumerate(terms):
         low, high = profile_interval(X, y, column, weighting)
-        estimate = Estimate(fit.coefficients[column], low, high)
+        estimate, is_intercept = Estimate(fit.coefficients[column], low, high), term.startswith("α")
         rows.append(
             {"term": term}
             | estimate.as_columns("coefficient", "low", "high")
-            | {"p_value": likelihood_ratio_p(X, y, [column], weighting)}
+            # That half of the trainings fail where everything else is at its mean is no question that anybody has.
+            | {"p_value": math.nan if is_intercept else likelihood_ratio_p(X, y, [column], weighting)}
             | {"low_between_networks": between[0][column], "high_between_networks": between[1][column]}
-            | {"note": "at the mean of the other covariates" if term.startswith("α") else ""}
+            | {"note": "at the mean of the other covariates" if is_intercept else ""}
         )
     for covariate in COVARIATES:
         if covariate not in terms:
@@ -205,6 +221,8 @@ def score_models(trials: pd.DataFrame) -> pd.DataFrame:
     for model, names in MODELS.items():
         # What is not known of every trial could not be asked of the network left out.
         covariates = tuple(name for name in names if np.isfinite(trials[name]).all())
+        unknown = [name for name in names if name not in covariates]
+        note = f"without {' and '.join(unknown)}, which is not known of every trial" if unknown else ""
         predicted = np.empty(len(trials))
         for network in networks:
             outside = (trials["architecture"] == network).to_numpy()
@@ -213,7 +231,7 @@ def score_models(trials: pd.DataFrame) -> pd.DataFrame:
         parts.append((EVERY_NETWORK, np.ones(len(trials), dtype=bool)))
         for name, chosen in parts:
             log_loss, brier = _score(predicted[chosen], trials["y"].to_numpy()[chosen], weights[chosen])
-            rows.append((model, name, int(chosen.sum()), log_loss, brier, ""))
+            rows.append((model, name, int(chosen.sum()), log_loss, brier, note))
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 

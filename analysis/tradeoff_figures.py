@@ -152,7 +152,9 @@ def _limit_critical(critical: pd.DataFrame, pooled: dict[str, Estimate]) -> tupl
     measured = critical[["least_log10_gsc", "greatest_log10_gsc"]].astype(float)
     if measured.notna().all(axis=None):
         ends = ends.clip(measured.min(axis=None), measured.max(axis=None))
-    return _padded(pd.concat([bounded["critical_log10_gsc"], ends, *marks]).astype(float))
+    values = critical["critical_log10_gsc"].astype(float)
+    is_within = values.between(measured.min(axis=None), measured.max(axis=None))
+    return _padded(pd.concat([values[is_within | values.index.isin(bounded.index)], ends, *marks]).astype(float))
 
 
 def _draw_pooled(panel: Axes, shared: Estimate) -> None:

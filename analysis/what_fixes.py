@@ -15,7 +15,7 @@ from analysis.wording import describe_depth, give_reason, name_kinds, name_netwo
 
 
 def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
-    """Say where dilution helps the most at the greatest depth, and what it does to the trainable depth.
+    """Say where dilution helps the most at the greatest depth that something trains at, and what it does to D50.
 
     Each row excludes k = 0 by chance in one case of 20 (SIGNIFICANT), so it takes more rows than that; those of one
     network and optimizer under different conditions hang together, and count as one.
@@ -23,8 +23,10 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     table = best.table.dropna(subset=["best_dilution", "error", "error_without"])
     if table.empty:
         return f"Whether dilution fixes it cannot be told: {give_reason(best.note, best.table)}."
-    deepest = table[table["depth"] == table["depth"].max()]
-    where = f"at depth {deepest['depth'].iloc[0]:g}{_explain_depth(best.table, deepest)}"
+    limit = -math.inf if depths.failure_error is None else depths.failure_error
+    trains = table[table["error"] <= limit]
+    deepest = table[table["depth"] == (trains if len(trains) else table)["depth"].max()]
+    where = f"at depth {deepest['depth'].iloc[0]:g}{_explain_depth(best.table, deepest, limit)}"
     if (deepest["best_dilution"] == 0).all():
         return f"No dilution that was tried lowers the training error of any network {where}."
     is_helped = np.array([0.0 not in parse_list(levels) for levels in deepest["not_excluded"]])
@@ -38,7 +40,6 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
         if len(helped):
             doubt = f"k = 0 is excluded as the best in no more of them ({len(helped)}) than chance would do"
         return f"That dilution fixes it is not shown here: {_describe_effect(where, row, most)}, but {doubt}."
-    limit = -math.inf if depths.failure_error is None else depths.failure_error
     failing = helped[helped["error_without"] > limit]
     fixed = failing if depths.failure_error is None else failing[failing["error"] <= limit]
     if len(fixed):
@@ -59,8 +60,8 @@ def say_what_fixes(best: BestDilutions, depths: TrainableDepths) -> str:
     return f"{verdict}: {_describe_effect(where, row, most)}{count}{gain}."
 
 
-def _explain_depth(every: pd.DataFrame, deepest: pd.DataFrame) -> str:
-    """Say why the greatest depth at which something can be compared is not the greatest that was trained."""
+def _explain_depth(every: pd.DataFrame, deepest: pd.DataFrame, limit: float) -> str:
+    """Say why the depth that is spoken of is not the greatest that was trained."""
     beyond = every[every["depth"] == every["depth"].max()]
     if beyond["depth"].iloc[0] == deepest["depth"].iloc[0]:
         return ""
@@ -70,6 +71,8 @@ def _explain_depth(every: pd.DataFrame, deepest: pd.DataFrame) -> str:
         reason = "no level has a smaller error than others"
     elif has_none.all():
         reason = "there is no error with k = 0 to compare with"
+    elif math.isfinite(limit) and (beyond["error"] > limit).all():
+        reason = "every level fails, on average"
     return f" (at depth {beyond['depth'].iloc[0]:g} {reason})"
 
 

@@ -45,6 +45,8 @@ def as_clause(sentence: str) -> str:
 
 
 def give_reason(note: str, table: pd.DataFrame) -> str:
-    """Return why there is nothing: the note of the first row that has one, or the table's own."""
-    notes = [*(str(text) for text in table.get("note", pd.Series(dtype=str)) if text), note]
-    return next((as_clause(text) for text in notes if text), "the study holds too little for it")
+    """Return why there is nothing: the note that all rows have, if they agree, or the table's own."""
+    of_rows = {str(text) for text in table.get("note", pd.Series(dtype=str)) if text}
+    if len(of_rows) > 1:
+        return "for reasons that differ, and stand in its table"
+    return next((as_clause(text) for text in (*of_rows, note) if text), "the study holds too little for it")

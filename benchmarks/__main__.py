@@ -73,8 +73,9 @@ def main() -> None:
     if results and results.get("data") != options.data:
         parser.error(f"argument --data: {path} was measured on {results.get('data')}; give that, or move the file away")
     load_or_exit(options.data)
+    measured_before = {name: results["machine"] for name in parts if name in results}
+    results["machines"] = measured_before | results.get("machines", {})
     results |= {"machine": machine, "data": options.data}
-    results["machines"] = results.get("machines", {}) | dict.fromkeys(chosen, machine)
     RESULTS.mkdir(exist_ok=True)
     try:
         for name in chosen:
@@ -89,7 +90,7 @@ def _measure(name: str, rows: Iterator[Row], results: dict[str, Any], path: Path
     """Measure one part row by row, keeping what there is."""
     unfinished = path.with_stem(f"{path.stem}_unfinished")
     print(f"{name} …", flush=True)
-    results[name] = []
+    results[name], results["machines"][name] = [], results["machine"]
     for row in rows:
         _tell(row)
         results[name].append(row)

@@ -28,7 +28,6 @@ class GraphedEpoch:
             self.y.copy_(y)
             if self.steps == self.WARM_UP:
                 self.graph = torch.cuda.CUDAGraph()
-                optimizer.zero_grad(set_to_none=True)  # so that replays write gradients instead of adding to them
                 with torch.cuda.graph(self.graph):
                     self._step(network, optimizer, precision)
             if self.graph is None:
@@ -38,7 +37,7 @@ class GraphedEpoch:
             self.steps += 1
 
     def _step(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, precision: str) -> None:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)  # so that replays write gradients instead of adding to them
         with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
             loss = torch.nn.functional.cross_entropy(network(self.x), self.y)
         loss.backward()

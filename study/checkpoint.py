@@ -8,6 +8,7 @@ The driver asks for the epoch alone and does without torch, which is imported wi
 """
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -70,17 +71,16 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
     Raises:
         ValueError: it is damaged, or of another trial, training or program: in one line.
         StorageError: it cannot be read now, so that nobody knows.
+        MemoryError: there is no room for it now.
     """
     import torch
 
     try:
-        header_line, _, payload = path.read_bytes().partition(b"\n")
+        header_line, _, payload = _read_bytes(path).partition(b"\n")
     except FileNotFoundError:
         return None
-    except IsADirectoryError as error:
-        raise ValueError(f"checkpoint: {path.name} cannot be used ({error.strerror})") from None
     except OSError as error:
-        raise StorageError(f"storage: cannot read {path} ({error.strerror}); mend it, or remove that file") from None
+        raise StorageError.from_os(path, error, doing="read") from None
     try:
         header = _parse_header(header_line)
         if header["sha256"] != _digest(header["trial_id"], header["origin"], header["epoch"], payload):
@@ -89,11 +89,20 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
             raise ValueError("it belongs to another training")
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever lies there instead, the trial can begin again
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise  # the file is whole
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):  # the latter is torch's
+            raise MemoryError(f"no room for {path.name}") from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"checkpoint: {path.name} cannot be used ({reason})") from None
     return Checkpoint(trial_id, origin, header["epoch"], state)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno != errno.ESTALE:  # replaced on a server of NFS in this moment
+            raise
+    return path.read_bytes()
 
 
 class CheckpointSchedule:

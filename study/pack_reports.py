@@ -15,7 +15,7 @@ REPORT_SECONDS = 1.0
 
 
 class ReportingFailed(BaseException):
-    """The driver cannot be told anything any more: no fault of a trial, and not to be handled as one."""
+    """The driver can be told nothing any more: the worker is as good as lost. An Exception would be laid to a trial."""
 
 
 class PackReports:
@@ -46,9 +46,10 @@ class PackReports:
 
         Raises ReportingFailed when that one has failed.
         """
+        is_alive = self._thread.is_alive()
         if self._failure is not None:
             raise ReportingFailed(str(self._failure)) from self._failure
-        if not self._thread.is_alive():
+        if not is_alive:
             sys.exit(0)  # which is how Tune stops a trial
         with self._changed:
             self._news = self._news.followed_by(news) if self._news else news
@@ -71,7 +72,9 @@ class PackReports:
             try:
                 self._report(news)
             except Exception as error:  # raised where there is news again; how Tune stops a trial is no Exception
-                self._failure = error
+                with self._changed:
+                    self._failure = error
+                    self._news = news.followed_by(self._news) if self._news else news
                 return
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, timeout=REPORT_SECONDS)

@@ -28,6 +28,8 @@ trials in packs of 4 and of 1 (benchmarks/results): 0.07 s on 25 November (Zen 4
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for measurements, other processes and what is not counted."""
 MOST_PACKS_PER_GPU = 8
+GPU_PROCESS_BYTES = 1 << 30
+"""What a process takes of a GPU beside its pack and its probes: CUDA itself, images, evaluation (reckoned)."""
 DEFAULT_REASON = "default of the device"
 
 
@@ -60,9 +62,13 @@ def choose_pack_size(trials: Sequence[TrialConfig], dataset: Dataset, device: st
     largest_group = max(Counter(trial.pack_key for trial in trials).values())
     packs_per_gpu = 1
     if device == "cuda":
+        from study.probes import PROBE_BYTES
+
         # No more than each GPU gets when all have equally many: Ray fills one GPU after the other.
         of_each = math.ceil(len(make_packs(trials, size)) / workers)
-        packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, of_each, filling // min(size, largest_group)))
+        members, of_member = min(size, largest_group), max(member_bytes(trial, dataset, device) for trial in trials)
+        fitting_packs = memory_bytes // (members * of_member + PROBE_BYTES + GPU_PROCESS_BYTES)
+        packs_per_gpu = max(1, min(MOST_PACKS_PER_GPU, of_each, filling // members, fitting_packs))
     return PackChoice(size, packs_per_gpu, reason)
 
 

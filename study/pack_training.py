@@ -77,8 +77,11 @@ class PackTraining:
         self.epochs_done = {trial.trial_id: 0 for trial in pack.trials}
         self.environment: dict[str, str] = {}
 
-    def run(self) -> None:
-        """Train; on return every trial has ended. Raises StorageError when records cannot be written."""
+    def run(self, notices: Sequence[str] = ()) -> None:
+        """Train; on return every trial has ended. The first news say how much is done already, and `notices`.
+
+        Raises StorageError when records cannot be written, or they or checkpoints cannot be read.
+        """
         remaining = []
         for trial in self.pack.trials:
             # Some may have ended before another worker of this pack was lost.
@@ -86,33 +89,41 @@ class PackTraining:
                 self.epochs_done[trial.trial_id] = trial.epochs + 1
             else:
                 remaining.append(trial)
-        self._tell()
         try:
             self.environment = describe_environment(self.device) | describe_data(self.dataset)
         except Exception as error:
             for trial in remaining:
                 self._end_as_failed(trial, describe_error(error))
             return
-        self._train_all(remaining, in_new_worker=True)
+        self._train_all(remaining, in_new_worker=True, notices=notices)
 
-    def _train_all(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> None:
+    def _train_all(self, trials: Sequence[TrialConfig], in_new_worker: bool, notices: Sequence[str] = ()) -> None:
         """Train trials in as few groups as their checkpoints and earlier losses allow."""
-        groups = self._group(trials, in_new_worker)
+        try:
+            groups = self._group(trials, in_new_worker, notices)
+        except MemoryError as error:
+            self._halve(trials, describe_error(error), in_new_worker)
+            return
         for key in sorted(groups):
             self._train_together(groups.pop(key))
 
-    def _group(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> "dict[tuple[int, int], list[_Beginning]]":
-        """Return the beginnings of trials that can train together; a trial that was lost too often ends as failed."""
+    def _group(
+        self, trials: Sequence[TrialConfig], in_new_worker: bool, notices: Sequence[str]
+    ) -> "dict[tuple[int, int], list[_Beginning]]":
+        """Return the beginnings of trials that can train together, and tell where they are.
+
+        A trial that was lost too often ends as failed.
+        """
+        beginnings = [self._find_beginning(trial, in_new_worker) for trial in trials]
         groups: dict[tuple[int, int], list[_Beginning]] = defaultdict(list)
-        for number, trial in enumerate(trials):
-            beginning = self._find_beginning(trial, in_new_worker)
-            if beginning.notice:
-                self._tell(notices=[beginning.notice])
-            if beginning.losses >= LOSSES_BEFORE_FAILED:
-                self._end_as_failed(trial, f"the worker was lost {beginning.losses} times while it trained this trial")
+        for number, beginning in enumerate(beginnings):
+            trial, losses = beginning.trial, beginning.losses
+            if losses >= LOSSES_BEFORE_FAILED:
+                self._note_failure(trial, f"the worker was lost {losses} times while it trained this trial")
                 continue
-            alone = number + 1 if beginning.losses >= LOSSES_BEFORE_ALONE else 0
-            groups[beginning.epoch, alone].append(beginning)
+            self.epochs_done[trial.trial_id] = beginning.epochs_done
+            groups[beginning.epoch, number + 1 if losses >= LOSSES_BEFORE_ALONE else 0].append(beginning)
+        self._tell(notices=[*notices, *(beginning.notice for beginning in beginnings if beginning.notice)])
         return groups
 
     def _find_beginning(self, trial: TrialConfig, in_new_worker: bool) -> "_Beginning":
@@ -161,17 +172,32 @@ class PackTraining:
         error = self._train_group(beginnings, records)
         if error is None:
             return
-        unfinished = [trial for trial in trials if trial.trial_id not in records or not records[trial.trial_id].ended]
-        if len(unfinished) == 1:
-            self._end_as_failed(unfinished[0], error, records.get(unfinished[0].trial_id))
+        # What another worker has begun in this one's place is left to it.
+        unfinished = [
+            trial
+            for trial in trials
+            if (record := records.get(trial.trial_id)) is None or (not record.ended and record.is_current())
+        ]
+        self._halve(unfinished, error, in_new_worker=False, records=records)
+
+    def _halve(
+        self,
+        trials: Sequence[TrialConfig],
+        error: str,
+        in_new_worker: bool,
+        records: Mapping[str, TrialRecord] | None = None,
+    ) -> None:
+        """Train the halves of what ended in an error by themselves; a trial alone ends as failed with it."""
+        if len(trials) == 1:
+            self._end_as_failed(trials[0], error, (records or {}).get(trials[0].trial_id))
             return
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
-        middle = len(unfinished) // 2
-        for half in (unfinished[:middle], unfinished[middle:]):
+        middle = len(trials) // 2
+        for half in (trials[:middle], trials[middle:]):
             if half:
-                self._train_all(half, in_new_worker=False)
+                self._train_all(half, in_new_worker)
 
     def _train_group(self, beginnings: "list[_Beginning]", records: dict[str, TrialRecord]) -> str | None:
         """Train, record and checkpoint one group; return None, or the traceback of what ended it.
@@ -215,7 +241,6 @@ class PackTraining:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise StorageError.from_os(path, error) from None
-        self.epochs_done[trial.trial_id] = beginning.epoch
         return TrialRecord(
             self.folder.record_path(trial.trial_id),
             trial,
@@ -272,6 +297,11 @@ class PackTraining:
         self.schedule.note(started)
 
     def _end_as_failed(self, trial: TrialConfig, error: str, record: TrialRecord | None = None) -> None:
+        """Note why a trial ended, and tell that it has."""
+        self._note_failure(trial, error, record)
+        self._tell()
+
+    def _note_failure(self, trial: TrialConfig, error: str, record: TrialRecord | None = None) -> None:
         """Keep what was measured and why it ended; its checkpoint stays for whoever runs it again."""
         if record is not None:
             record.end(schema.STATUS_FAILED, error)
@@ -280,7 +310,6 @@ class PackTraining:
             environment = self.environment or describe_data(self.dataset)
             end_as_failed(path, trial, self.pack.pack_id, environment, error, self.sweep_id)
         self.epochs_done[trial.trial_id] = trial.epochs + 1
-        self._tell()
 
     def _tell(self, members: Sequence[MemberEpoch] = (), notices: Sequence[str] = ()) -> None:
         share = sum(self.epochs_done.values()) / (len(self.pack.trials) * (self.pack.trials[0].epochs + 1))
@@ -303,5 +332,10 @@ class _Beginning:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """The epoch that it goes on from; 0 where it begins."""
         return 0 if self.checkpoint is None else self.checkpoint.epoch
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are recorded and stay, the measurement before training among them."""
+        return 0 if self.checkpoint is None else self.checkpoint.epoch + 1

@@ -35,13 +35,14 @@ class StudyProgress:
         self.pack_flops = {pack.pack_id: sum(map(training_flops, pack.trials)) for pack in packs}
         self.total_flops = sum(self.pack_flops.values()) or 1.0
         self.shares = {pack.pack_id: _share_before(pack, epochs_before or {}) for pack in packs}
+        self.shares_before = dict(self.shares)
         self.running: set[str] = set()
         self.ended: set[str] = set()
         self.statuses: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
         self._started = time.monotonic()
         self._first_work: float | None = None
-        self._share_before = self._share_told = self._share_done()
+        self._share_told = self._mean_over_work(self.shares)
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
         self._task = self._bar.add_task("study", total=1.0)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
@@ -60,7 +61,9 @@ class StudyProgress:
         self._first_work = self._first_work or time.monotonic()
         if pack_id not in self.ended:
             self.running.add(pack_id)
-            self.shares[pack_id] = max(share_done, self.shares[pack_id])
+            self.shares[pack_id] = share_done
+            # Less than was believed, where a checkpoint could not be used.
+            self.shares_before[pack_id] = min(share_done, self.shares_before[pack_id])
         for trial_id, error in test_errors.items():
             if self.best is None or error < self.best[0]:
                 self.best = error, self.trials[trial_id].name
@@ -71,7 +74,7 @@ class StudyProgress:
         self.ended.add(pack_id)
         self.shares[pack_id] = 1.0
         self.statuses |= statuses
-        share = self._share_done()
+        share = self._mean_over_work(self.shares)
         if not self.console.is_terminal and (
             share >= self._share_told + SHARE_PER_LINE or len(self.ended) == len(self.packs)
         ):
@@ -81,11 +84,11 @@ class StudyProgress:
     def _count(self, status: str) -> int:
         return sum(1 for value in self.statuses.values() if value == status)
 
-    def _share_done(self) -> float:
-        return sum(self.pack_flops[pack_id] * share for pack_id, share in self.shares.items()) / self.total_flops
+    def _mean_over_work(self, shares: Mapping[str, float]) -> float:
+        return sum(self.pack_flops[pack_id] * share for pack_id, share in shares.items()) / self.total_flops
 
     def _summary(self) -> str:
-        share = self._share_done()
+        share = self._mean_over_work(self.shares)
         parts = [
             f"packs {len(self.ended)}/{len(self.packs)} done"
             + (f", {len(self.running)} running" if self.console.is_terminal else ""),
@@ -94,7 +97,7 @@ class StudyProgress:
         parts += [f"{self._count(status)} {status}" for status in (schema.STATUS_DIVERGED, schema.STATUS_FAILED)]
         if self.best is not None:
             parts.append(f"lowest test error so far {self.best[0]:.3f} ({self.best[1]})")
-        done, left = share - self._share_before, 1 - share
+        done, left = share - self._mean_over_work(self.shares_before), 1 - share
         if self._first_work is not None and 0.02 * (done + left) < done and left > 0:
             remaining = (time.monotonic() - self._first_work) * left / done
             parts.append(f"about {format_duration(remaining)} left")
@@ -103,7 +106,7 @@ class StudyProgress:
     def _render(self) -> Group:
         self._bar.update(
             self._task,
-            completed=self._share_done(),
+            completed=self._mean_over_work(self.shares),
             description=format_duration(time.monotonic() - self._started).rjust(8),
         )
         text = self._summary() if self._first_work is not None else "starting Ray …"
@@ -115,8 +118,8 @@ class StudyProgress:
 
 def _share_before(pack: Pack, epochs_before: Mapping[str, int]) -> float:
     """Return how much of a pack was done in earlier runs; the measurement before training counts as an epoch."""
-    reached = [epochs_before.get(trial.trial_id, 0) for trial in pack.trials]
-    return sum(epoch + 1 for epoch in reached if epoch) / sum(trial.epochs + 1 for trial in pack.trials)
+    reached = [min(epochs_before.get(trial.trial_id, 0), trial.epochs) for trial in pack.trials]
+    return sum(epoch + 1 for epoch in reached if epoch > 0) / sum(trial.epochs + 1 for trial in pack.trials)
 
 
 def format_duration(seconds: float) -> str:

@@ -21,9 +21,10 @@ class StorageError(Exception):
     """The storage of a study cannot be written, or read, any more: one line that says why and what to do."""
 
     @classmethod
-    def from_os(cls, path: Path, error: OSError) -> "StorageError":
-        """Say which file could not be written, and why."""
-        return cls(f"storage: cannot write {path} ({error.strerror}); make room or mend it")
+    def from_os(cls, path: Path, error: OSError, doing: str = "write") -> "StorageError":
+        """Say which file could not be written, or read, and why."""
+        remedy = "make room or mend it" if doing == "write" else "mend it"
+        return cls(f"storage: cannot {doing} {path} ({error.strerror}); {remedy}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,7 +101,7 @@ def run_packs(
     gives up, a new sweep goes on with the packs that remain.
 
     Raises:
-        StorageError: records cannot be written any more.
+        StorageError: records cannot be written, or they or checkpoints cannot be read, any more.
         SweepError: Ray is gone, or Tune gave up again and again.
     """
     manifest = {pack.pack_id: pack for pack in packs}
@@ -109,12 +109,12 @@ def run_packs(
     callback = _ObserverCallback(manifest, folder, describe_data(dataset), observer, secrets.token_hex(4), waiting)
     for starts_left in reversed(range(SWEEP_STARTS)):
         remaining = [pack_id for pack_id in manifest if pack_id not in callback.ended | set(callback.unseen)]
-        if not remaining:  # Tune failed when all was done
-            break
         try:
             _run_tune(remaining, manifest, dataset, folder, cluster, callback, choice, checkpoint_seconds)
             break
         except Exception as error:  # Tune's failures have no common type
+            if callback.ended | set(callback.unseen) == set(manifest):
+                break
             if callback.storage_problem:
                 raise StorageError(callback.storage_problem) from None
             folder.check_room()
@@ -222,12 +222,10 @@ def train_on_worker(
     try:
         folder.check_key(folder_key)
         with reports:
-            if slow:
-                reports.tell(PackNews(0.0, {}, slow))
-            training.run()
+            training.run(slow)
     except StorageError as error:
-        # Another worker could not write either, or this node has not what the others share: the driver is told, and
-        # stops all of them.
+        # Another worker could not write, or read, either, or this node has not what the others share: the driver is
+        # told, and stops all of them.
         report(PackNews(0.0, {}), storage_problem=str(error))
     # With Tune's own word for the end, the driver goes on with the next pack at once, not after another report.
     report(reports.unreported, done=True)

@@ -62,7 +62,7 @@ def train_pack(
     Members that diverge are taken out of the pack, and cost nothing from then on. `resume_from` holds what
     `MemberEpoch.take_state` returned for every trial, by trial_id, all at the end of one epoch: the next one follows.
 
-    Raises ValueError when an epoch has no whole batch.
+    Raises ValueError when there are fewer training images than a batch takes.
     """
     config = trials[0]
     train = make_device_split(dataset, "train", config.train_size, device)
@@ -197,7 +197,7 @@ def summarise_probe(probe: NetworkProbe) -> dict[str, torch.Tensor]:
 
 def layer_rows(probe: NetworkProbe, member: int, step: int, steps_per_epoch: int) -> list[tuple[float | None, ...]]:
     """Return one member's rows of `run_log_schema.LAYER_COLUMNS`; None stands for what does not exist."""
-    epoch = step / steps_per_epoch if steps_per_epoch else 0.0
+    epoch = step / steps_per_epoch
     log10_gsc = probe.to_logits.log10_gsc[member].tolist()
     standard_error = probe.to_logits.standard_error[member].tolist()
     domain = [[None, *probe.domain[name][member].tolist()] for name in schema.LAYER_COLUMNS[5:]]

@@ -94,10 +94,7 @@ class TrialRecord:
 
     def is_current(self) -> bool:
         """Say whether this is still the trial's record: no other worker has begun one in its place."""
-        try:
-            return (read_start(self.path) or {}).get("attempt") == self.attempt
-        except OSError as error:
-            raise StorageError(f"storage: cannot read {self.path} ({error.strerror}); mend it") from None
+        return (read_start(self.path) or {}).get("attempt") == self.attempt
 
     def _append(self, line: dict[str, Any]) -> None:
         _append_line(self.path, {**line, "attempt": self.attempt, "time_ms": self._now_ms()})
@@ -149,12 +146,16 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
     """Yield the complete lines from a byte offset on, each with the offset behind it; nothing when there is no file.
 
     A last line that was cut off by a crash is left out, and so are the lines of other attempts and whatever follows the
-    end. A line that cannot be read ends the record, so that a trial with a hole is run again.
+    end. A line that is none of a record ends it, so that a trial with a hole is run again.
+
+    Raises StorageError when the file cannot be opened.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise StorageError.from_os(path, error, doing="read") from None
     with file:
         first = _parse_line(file.readline())
         if first is None:

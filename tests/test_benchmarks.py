@@ -95,11 +95,25 @@ def test_the_page_sets_contenders_side_by_side(tmp_path):
     assert "| 300 | 4 | 1.00 | 149.0 and 151.0 and 150.0 | 165.0 | +10.0% | 160.5 | +6.6% |" in page
 
 
+def test_a_part_that_was_measured_before_says_with_what(tmp_path):
+    probes = [{"network": "a", "depth": 50, "epochs": 1, "pack": 4, "probes": 2, "milliseconds_per_probe": 50.0}]
+    probes[0] |= {"probe_seconds": 0.1, "training_seconds": 1.0, "ratio": 0.1}
+    now, before = {"date": "2000-01-01", "code_revision": "b"}, {"date": "2000-01-01", "code_revision": "a"}
+    results = {"machine": now, "data": "some", "probes": probes, "machines": {"probes": before}}
+    write_page(results, tmp_path / "page.md")
+    assert "Measured with code_revision a." in (tmp_path / "page.md").read_text()
+    write_page(results | {"machines": {"probes": now}}, tmp_path / "page.md")
+    assert "Measured with" not in (tmp_path / "page.md").read_text()
+
+
 def test_a_study_is_set_against_what_was_bare_right_before_and_after_it():
     assert compare_in_turn([110, 330], bare=[90, 110, 490]) == pytest.approx([0.1, 0.1])
 
 
-@pytest.mark.parametrize("results", sorted(RESULTS.glob("speed_*.json")), ids=lambda path: path.stem)
+WITH_PAGES = sorted(path for path in RESULTS.glob("*[0-9].json") if path.with_suffix(".md").exists())
+
+
+@pytest.mark.parametrize("results", WITH_PAGES, ids=lambda path: path.stem)
 def test_pages_are_made_of_the_numbers_beside_them(results, tmp_path):
     write_page(json.loads(results.read_text()), tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text() == results.with_suffix(".md").read_text()

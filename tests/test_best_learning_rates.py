@@ -74,7 +74,7 @@ def test_where_nothing_learns_everything_fails():
     outcomes = choose_outcomes(study)
     assert outcomes.failure_error == pytest.approx(0.81)
     assert outcomes.table["failed"].all()
-    assert outcomes.note.startswith("No trial is better than chance by a tenth of it")
+    assert outcomes.note.startswith("No training that is judged is better than chance by a tenth of it")
     study.trials.loc[study.trials["depth"] == 4, "final_train_error"] = 0.75
     outcomes = choose_outcomes(study)
     assert (outcomes.failure_error, outcomes.note) == (pytest.approx(0.81), "")

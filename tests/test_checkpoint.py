@@ -1,7 +1,9 @@
 """Checkpoints: whole or not at all, and nothing else than a checkpoint is taken for one."""
 
+import errno
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from study.checkpoint import (
     write_checkpoint,
     write_whole,
 )
+from study.study_folder import StorageError
 
 STATE = {"network": {"weight": torch.arange(6.0)}, "optimizer": {"steps_done": 12, "moments": [{}, {}]}}
 
@@ -80,6 +83,34 @@ def test_nothing_in_it_is_run(path, monkeypatch):
     with pytest.raises(ValueError, match="cannot be used"):
         read_checkpoint(path, "abc", "first")
     assert not (path.parent / "harmed").exists()
+
+
+@pytest.mark.parametrize("shortage", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_where_memory_is_short_it_is_not_taken_for_damaged(path, monkeypatch, shortage):
+    def fail(*_, **__):
+        raise shortage
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(MemoryError, match=r"no room for abc\.checkpoint"):
+        read_checkpoint(path, "abc", "first")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_one_that_is_replaced_while_it_is_read_is_read_again(path, monkeypatch, times):
+    """As a server of NFS has it."""
+    read, failures = Path.read_bytes, [OSError(errno.ESTALE, "Stale file handle")] * times
+
+    def read_bytes(path):
+        if failures:
+            raise failures.pop()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    if times == 1:
+        assert read_checkpoint(path, "abc", "first").epoch == 3
+    else:
+        with pytest.raises(StorageError, match=r"^storage: cannot read .* \(Stale file handle\); mend it$"):
+            read_checkpoint(path, "abc", "first")
 
 
 def test_a_full_disk_leaves_the_earlier_one(path, monkeypatch):

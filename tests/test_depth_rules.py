@@ -38,6 +38,14 @@ def test_one_depth_is_found():
     assert table.loc[[SCALED, YANG, CRITICAL], "p_against_own"].max() < 1e-6
 
 
+def test_a_rule_that_is_excluded_has_no_interval():
+    _, table = rules_of(trainable_depth=30.0)
+    assert table.loc[[SCALED, CRITICAL], ["constant_low", "constant_high"]].isna().all(axis=None)
+    assert table.loc[SCALED, "note"] == "no interval: cells differ by more than one constant leaves to chance"
+    units = {OWN: "", ONE_DEPTH: "layers", SCALED: "κ", YANG: "κ", CRITICAL: "log10 GSC"}
+    assert table["unit"].to_dict() == units
+
+
 def test_the_rule_of_yang_is_found():
     _, table = rules_of(trainable_depth=lambda optimizer, ln_rate: 8 / ln_rate if ln_rate > 1e-9 else 1e6)
     assert table.loc[SCALED, "constant_low"] < 16 < table.loc[SCALED, "constant_high"]

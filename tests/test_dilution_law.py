@@ -75,3 +75,29 @@ def test_networks_that_differ_between_optimizers_alone_are_two():
     verdicts = check_dilution_law(study).verdicts
     assert "does not hold" in verdicts["batch-relu width=100"]
     assert "not contradicted" in verdicts["batch-relu width=400"]
+
+
+def test_a_level_that_has_not_reached_its_stationary_state_is_not_tested():
+    levels = np.array([0.0, 1.0, 4.0])
+    growth = 1 + np.array([[0.44, 0.22, 0.01], [0.45, 0.23, 0.01]])  # the last far from the law
+    table = check_law(levels, growth, layers_before=2 * 17)
+    assert table["p_value"].notna().tolist() == [False, True, True]
+    assert "does not hold at k = 4" in _judge(table)
+    table = check_law(levels, growth, layers_before=2 * 17 - 1)
+    assert table["p_value"].notna().tolist() == [False, True, False]
+    assert "not contradicted at k up to 1" in _judge(table)
+    assert table["note"][2] == "no test: the stationary state takes 34 layers, more than there are"
+
+
+def test_levels_that_share_no_depth_leave_the_others_to_be_tested():
+    study = simulate_study(Truth(dilutions=(0.0, 1.0, 2.0), depths=(20, 80)))
+    at, k = study.trials["depth"], study.trials["dilution"]
+    kept = dataclasses.replace(study, trials=study.trials[((k == 0) | (k == 1)) | (at == 20)])
+    assert set(check_dilution_law(kept).table["depth"]) == {20}
+    kept = dataclasses.replace(study, trials=study.trials[(k == 0) | ((k == 1) & (at == 80)) | ((k == 2) & (at == 20))])
+    law = check_dilution_law(kept)
+    assert set(law.table["depth"]) == {80}
+    apart = dataclasses.replace(study, trials=study.trials[((k == 0) & (at == 80)) | ((k == 2) & (at == 20))])
+    law = check_dilution_law(apart)
+    assert law.table.empty
+    assert law.verdicts["batch-relu"] == "The law is not tested: no depth has two dilution levels."

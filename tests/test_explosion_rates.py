@@ -126,6 +126,12 @@ def test_what_is_unknown_is_said(values, note):
     assert estimate.is_known == (0.1 in values)
 
 
+def test_an_interval_beyond_all_numbers_is_open():
+    estimate = estimate_rate(np.array([1.0, 400.0]))
+    assert estimate.value == pytest.approx(math.exp(200.5))
+    assert (estimate.high, estimate.note) == (None, "the interval ends beyond all numbers")
+
+
 def test_studies_without_rates_say_why():
     for study in (simulate_study(Truth(depths=(2,))), make_empty(simulate_study(Truth()))):
         result = estimate_explosion_rates(study)

@@ -71,6 +71,12 @@ def test_one_far_beyond_all_others_does_not_set_the_scale():
     assert markers_at(panel, 0, axis=1) == {"<", ">"}
 
 
+def test_an_estimate_among_the_gsc_that_were_measured_is_in_the_panel():
+    panel = draw_critical(("a", 1.0, 0.5, 1.5), ("b", 6.0, NAN, NAN))
+    assert panel.get_xlim()[1] > 6
+    assert markers_at(panel, 0, axis=1) == {"o", "<", ">"}
+
+
 def test_what_all_networks_share_lies_in_the_panel():
     panel = draw_critical(("a", 1.0, 0.5, 1.5), pooled=Estimate(4.0, 3.0, 200.0))
     left, right = panel.get_xlim()

@@ -58,5 +58,5 @@ def test_row(make_trial, activation, normalization, initialization, gain, k, mea
     # Both means are uncertain: each over ten seeds of its own.
     standard_error = math.sqrt((deviation**2 + measured.standard_deviation**2) / SEEDS)
     assert abs(measured.mean - mean) < 3 * standard_error
-    # Both are of ten seeds: their ratio leaves these bounds once in a thousand rows.
+    # Both are of ten seeds: their ratio leaves these bounds once in three hundred rows.
     assert 1 / 3 < measured.standard_deviation / deviation < 3

@@ -105,6 +105,14 @@ def test_packs_that_do_not_fill_a_gpu_share_it(make_trial, small_dataset):
     assert choose_pack_size(trials[::5], small_dataset, "cuda", workers=1).packs_per_gpu == 2
 
 
+def test_no_more_packs_share_a_gpu_than_fit_with_their_probes(make_trial, small_dataset, monkeypatch):
+    trials = [make_trial(seed=seed, depth=depth) for seed in range(12) for depth in range(3, 13)]
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: 10 << 30)
+    assert choose_pack_size(trials, small_dataset, "cuda", workers=1).packs_per_gpu == 3
+    monkeypatch.setattr(pack_size, "free_memory", lambda device: 2 << 30)
+    assert choose_pack_size(trials, small_dataset, "cuda", workers=1).packs_per_gpu == 1
+
+
 def test_packs_are_spread_over_all_gpus(make_trial, small_dataset):
     trials = [make_trial(seed=seed, depth=depth) for seed in range(12) for depth in range(3, 11)]
     assert choose_pack_size(trials, small_dataset, "cuda", workers=8).packs_per_gpu == 1
@@ -134,9 +142,17 @@ def test_what_a_pack_takes_is_shared_by_its_trials(make_trial, small_dataset, mo
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
-@pytest.mark.parametrize(("optimizer", "precision"), [("adam", "fp32"), ("sgd", "bf16")])
-def test_memory_grows_as_is_reckoned(make_trial, small_dataset, optimizer, precision):
-    trial = make_trial(depth=20, width=150, batch_size=100, epochs=1, optimizer=optimizer, precision=precision)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"optimizer": "adam", "precision": "fp32"},
+        {"optimizer": "sgd", "precision": "bf16"},
+        {"optimizer": "adam", "precision": "bf16", "clipping": "norm"},
+        {"optimizer": "sgd", "precision": "fp32", "clipping": "value", "layerwise_step_sizes": True},
+    ],
+)
+def test_memory_grows_as_is_reckoned(make_trial, small_dataset, fields):
+    trial = make_trial(depth=20, width=150, batch_size=100, epochs=1, **fields)
     code = (
         "import pickle, sys\n"
         "from study.processor import prepare_processor\n"

@@ -11,6 +11,7 @@ import torch
 from study import pack_training, trial_record
 from study import run_log_schema as schema
 from study.checkpoint import read_checkpoint, read_epoch
+from study.pack_reports import ReportingFailed
 from study.pack_training import ATTEMPTS_BEFORE_DOUBT, LOSSES_BEFORE_FAILED, PackTraining
 from study.packing import Pack
 from study.study_folder import StorageError, StudyFolder
@@ -334,6 +335,57 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept(run, trials, folder, undis
     run(trials, sweep_id="mended")
     assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
     assert all(read_start(folder.record_path(trial.trial_id))["resume_epoch"] > 0 for trial in trials)
+
+
+def test_where_there_is_no_room_for_all_checkpoints_the_pack_is_halved(run, trials, folder, undisturbed, monkeypatch):
+    with pytest.raises(WorkerLost):
+        run(trials, lose_at=3)
+    read, read_at_once = pack_training.read_checkpoint, []
+
+    def read_few(path, trial_id, origin):
+        read_at_once.append(trial_id)
+        if len(read_at_once) == 4:
+            raise MemoryError("no room")
+        return read(path, trial_id, origin)
+
+    monkeypatch.setattr(pack_training, "read_checkpoint", read_few)
+    run(trials, sweep_id="next")
+    assert {trial.trial_id: numbers(folder, trial) for trial in trials} == undisturbed
+    starts = [read_start(folder.record_path(trial.trial_id)) for trial in trials]
+    assert {start["pack"][schema.TAG_PACK_SIZE] for start in starts} == {"2"}
+    assert all(start["resume_epoch"] > 0 for start in starts)
+
+
+def test_the_first_news_say_where_a_pack_goes_on(run, trials):
+    with pytest.raises(WorkerLost):
+        run(trials, lose_at=3)
+    first, second, *_ = run(trials, sweep_id="next")
+    assert first.share_done == pytest.approx(3 / 5)
+    assert second.share_done == pytest.approx(4 / 5)
+
+
+def test_a_driver_that_cannot_be_told_fails_no_trial(trials, folder, small_dataset):
+    def report(news):
+        if news.share_done > 0.3:
+            raise ReportingFailed
+
+    with pytest.raises(ReportingFailed):
+        PackTraining(Pack(tuple(trials)), small_dataset, folder, "cpu", report, "sweep", 0.0).run()
+    assert all(read_end(folder.record_path(trial.trial_id)) == {} for trial in trials)
+
+
+def test_a_worker_that_was_given_up_and_fails_leaves_its_successors_records_alone(trials, folder, small_dataset):
+    taken_over = []
+
+    def report(news):
+        if news.share_done > 0.3 and not taken_over:
+            for trial in trials:
+                path = folder.record_path(trial.trial_id)
+                taken_over.append(trial_record.TrialRecord(path, trial, "other", {}, sweep_id="sweep").attempt)
+            raise ValueError("this worker fails after it was given up")
+
+    PackTraining(Pack(tuple(trials)), small_dataset, folder, "cpu", report, "sweep", 0.0).run()
+    assert [read_start(folder.record_path(trial.trial_id))["attempt"] for trial in trials] == taken_over
 
 
 def test_a_checkpoint_that_cannot_be_removed_fails_no_trial(run, trials, folder, undisturbed, monkeypatch):

@@ -52,6 +52,27 @@ def test_the_lowest_error_so_far_is_told_with_whose_it_is(make_trial):
     assert f"lowest test error so far 0.400 ({second.name})" in study._summary()
 
 
+def test_work_that_is_done_again_counts_once(make_trial, clock):
+    """Of a checkpoint that cannot be used after all, or of a pack that was lost."""
+    packs = [Pack((make_trial(seed=seed, epochs=9),)) for seed in range(2)]
+    study = follow(packs, {pack.trials[0].trial_id: 4 for pack in packs})
+    for pack in packs:
+        study.pack_reported(pack.pack_id, 0.0, {})
+    clock[0] += 60
+    for pack in packs:
+        study.pack_reported(pack.pack_id, 0.2, {})
+    assert study._summary().endswith("about 4 min 00 s left")
+    for pack in packs:
+        study.pack_reported(pack.pack_id, 0.1, {})
+    assert study._summary().endswith("about 9 min 00 s left")
+
+
+def test_a_damaged_checkpoint_counts_for_no_more_than_its_trial(make_trial):
+    trials = make_trial(seed=0, epochs=9), make_trial(seed=1, epochs=9)
+    study = follow([Pack(trials)], {trials[0].trial_id: 10**9, trials[1].trial_id: -5})
+    assert list(study.shares.values()) == [0.5]
+
+
 @pytest.mark.parametrize(
     ("epochs_before", "left"),
     [
@@ -64,7 +85,7 @@ def test_the_remaining_time_is_projected_from_what_was_done_since(make_trial, cl
     study = follow(packs, {pack.trials[0].trial_id: epochs_before for pack in packs})
     share_before = (epochs_before + 1) / 10 if epochs_before else 0.0
     for pack in packs:
-        study.pack_reported(pack.pack_id, 0.0, {})  # also told by a pack that goes on
+        study.pack_reported(pack.pack_id, share_before, {})
     assert "left" not in study._summary()
     clock[0] += 60
     for pack in packs:

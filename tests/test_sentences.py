@@ -100,7 +100,7 @@ def test_networks_that_share_a_depth_are_named_together():
         ),
         (
             [(42.0, 37.0, 49.0), (12.0, 11.0, 14.0), (900.0, 100.0, NAN)],
-            "16/ln χ, is 12 to 900, deeper than the interval in 2 and shallower than the interval in 1 of 3.",
+            "16/ln χ, is 12 to 900, deeper than the interval in 2 of 3 and shallower than the interval in 1 of 3.",
         ),
     ],
 )
@@ -109,6 +109,14 @@ def test_trainable_depth_is_compared_with_theory(rules, ending):
     columns = ["rule_depth", "rule_depth_low", "rule_depth_high"]
     depths.table[columns] = rules
     assert say_how_deep(depths).endswith(ending)
+
+
+def test_only_ends_that_could_contradict_are_counted():
+    depths = make_depths(("a", 0.0, 20.0, 15.0, 27.0), ("b", 0.0, NAN, 15.0, NAN), ("c", 0.0, NAN, NAN, 9.0))
+    depths.table["rule_depth"] = [42.0, 42.0, 12.0]
+    assert say_how_deep(depths).endswith("deeper than the interval in 2 of 2.")
+    depths.table["rule_depth"] = [12.0, NAN, NAN]
+    assert say_how_deep(depths).endswith("16/ln χ, is 12, shallower than the interval of a with adam.")
 
 
 def test_a_depth_without_an_interval_has_its_reason_and_contradicts_no_theory():
@@ -131,6 +139,9 @@ def test_a_reason_is_that_of_what_is_missing():
     unbounded = make_depths(("a", 0.0, NAN, NAN, NAN), note="One seed.")
     unbounded.table["note"] = "0 of 3 trainings failed; one seed"
     assert say_how_deep(unbounded).endswith("cannot be told: 0 of 3 trainings failed; one seed.")
+    several = make_depths(("a", 0.0, NAN, NAN, NAN), ("b", 0.0, NAN, NAN, NAN))
+    several.table["note"] = ["0 of 4 trainings failed", "4 of 4 trainings failed"]
+    assert say_how_deep(several).endswith("cannot be told: for reasons that differ, and stand in its table.")
 
 
 def test_a_depth_that_dilution_does_not_move_is_not_called_a_gain():
@@ -167,7 +178,7 @@ def test_what_cannot_be_told_says_why():
     ],
 )
 def test_odds_of_failure(numbers, beginning, odds):
-    said = say_what_stops(make_tradeoff(*numbers))
+    said = say_what_stops(make_tradeoff(*numbers, between=numbers[1:]))
     assert said.startswith(beginning)
     assert odds in said
     assert said.endswith("; given GSC, depth adds nothing.")
@@ -202,6 +213,22 @@ def test_gsc_that_does_not_help_to_predict_other_networks_stops_nothing():
         said = say_what_stops(make_tradeoff(*odds, losses=LOSSES | {"depth": 0.2}))
         assert said.startswith("That exploding gradients stop training is not shown here: networks left out of the fit")
         assert "no better with GSC (log loss 0.250) than from depth (0.200)" in said
+
+
+def test_what_pseudo_linearity_predicts_is_not_put_down_to_gsc():
+    losses = LOSSES | {"GSC, depth and pseudo-linearity": 0.1}
+    assert "predicted best from GSC, depth and pseudo-linearity" in say_what_stops(
+        make_tradeoff(1.0, 0.5, 2.0, losses=losses)
+    )
+    said = say_what_stops(make_tradeoff(1.0, 0.5, 2.0, losses=losses | {"depth and pseudo-linearity": 0.1}))
+    assert "no better with GSC (log loss 0.100) than from depth and pseudo-linearity (0.100)" in said
+
+
+def test_that_gradients_do_not_stop_training_has_to_hold_between_networks_too():
+    said = say_what_stops(make_tradeoff(-1.0, -2.0, -0.5, between=(-1.8, -0.2)))
+    assert said.startswith("Exploding gradients are not what stops training here")
+    said = say_what_stops(make_tradeoff(-1.0, -2.0, -0.5, between=(-2.8, 0.8)))
+    assert said.startswith("That exploding gradients stop training is not shown here")
 
 
 def test_only_what_is_in_the_fit_is_held_equal():
@@ -285,6 +312,14 @@ def test_a_depth_without_a_training_without_dilution_says_so():
     nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
     said = say_what_fixes(join_best(make_best(), make_best(depth=100, error=0.4, without=NAN)), nowhere)
     assert "at depth 50 (at depth 100 there is no error with k = 0 to compare with), a with adam" in said
+
+
+def test_where_nothing_trains_at_the_greatest_depth_a_lesser_one_is_spoken_of():
+    nowhere = make_depths(("z", 0.0, 20.0, 15.0, 27.0))
+    said = say_what_fixes(join_best(make_best(), make_best(depth=400, error=0.88, kept="0, 2, 4")), nowhere)
+    assert said.startswith("Dilution fixes it: at depth 50 (at depth 400 every level fails, on average), a with adam")
+    said = say_what_fixes(make_best(depth=400, error=0.88, kept="0, 2, 4"), nowhere)
+    assert said.startswith("That dilution fixes it is not shown here: at depth 400, a with adam")
 
 
 def test_small_gains_and_depths_at_which_nothing_helps_are_told():

@@ -234,7 +234,9 @@ def interrupt(folder, name, after_epochs, stop):
 
     def epochs():
         lines = recorded_lines(folder, name)
-        return sum(line["kind"] == "epoch" and line["attempt"] not in earlier for line in lines)
+        kept = {line["attempt"]: line["resume_epoch"] for line in lines if line["kind"] == "start"}
+        own = [line for line in lines if line["kind"] == "epoch" and line["attempt"] not in earlier]
+        return sum(line["epoch"] > kept.get(line["attempt"], 0) for line in own)
 
     options = ("run", "spaces.py:long", "--data", "synthetic:200", "--max-pack", "2", "--name", name)
     options += ("--checkpoint-seconds", "0")

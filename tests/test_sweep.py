@@ -133,7 +133,7 @@ def test_a_worker_trains_in_the_drivers_folder_alone(monkeypatch, pack, folder, 
     reported, trained = [], []
     monkeypatch.setattr(sweep.tune, "report", reported.append)
     monkeypatch.setattr(processor, "prepare_processor", lambda: None)  # it would change this process
-    monkeypatch.setattr(pack_training.PackTraining, "run", lambda self: trained.append(self))
+    monkeypatch.setattr(pack_training.PackTraining, "run", lambda self, notices: trained.append(self))
     key = folder.make_key()
     if damage == "gone":
         shutil.rmtree(folder.path)
@@ -176,7 +176,7 @@ def test_the_worker_that_measured_on_a_gpu_leaves_it(monkeypatch, device, calls)
 
 @pytest.fixture
 def sweep_over(monkeypatch, make_trial, folder, small_dataset, told):
-    """Sweep over two packs of one trial each; `runs` are what Tune does at each start. Returns it and the starts."""
+    """Sweep over two packs of one trial each, its `packs`; Tune does `runs`, one at each of its `starts`."""
     packs = [Pack((make_trial(seed=seed),)) for seed in range(2)]
     observer = SimpleNamespace(
         pack_reported=lambda *_: None,
@@ -221,14 +221,19 @@ def test_where_tune_gives_up_a_new_sweep_goes_on_with_what_remains(sweep_over, f
     assert told.ended == [(first.pack_id, "ok"), (second.pack_id, "ok")]
 
 
-def test_where_tune_gives_up_when_all_is_done_the_study_is_done(sweep_over, folder):
+@pytest.mark.parametrize("failures_before", [0, sweep.SWEEP_STARTS - 1])
+@pytest.mark.parametrize("ray_is_gone", [False, True])
+def test_where_tune_gives_up_when_all_is_done_the_study_is_done(
+    sweep_over, folder, monkeypatch, failures_before, ray_is_gone
+):
     def end_all(callback, pack_ids):
         for pack in sweep_over.packs:
             end(folder, callback, pack)
+        monkeypatch.setattr(sweep.ray, "is_initialized", lambda: not ray_is_gone)
         give_up()
 
-    assert sweep_over(end_all)
-    assert len(sweep_over.starts) == 1
+    assert sweep_over(*[give_up] * failures_before, end_all)
+    assert len(sweep_over.starts) == failures_before + 1
 
 
 def test_where_tune_gives_up_again_and_again_or_ray_is_gone_so_does_the_study(sweep_over, monkeypatch):

@@ -47,6 +47,9 @@ def test_where_depth_decides():
     result = fit_tradeoff(simulate_study(dataclasses.replace(TRUTH, steepness=None, spread=0.25, trainable_depth=30.0)))
     assert "GSC does not suffice: at equal GSC deeper networks fail more often" in result.depth_adds
     assert "is not the same in all 4 networks" in result.shared
+    for estimate in result.critical_gsc.values():
+        assert estimate.is_known
+        assert (estimate.low, estimate.high) == (None, None)
     scores = result.scores[result.scores["held_out"] == EVERY_NETWORK].set_index("model")["log_loss"]
     assert scores["depth"] < scores["GSC"]
 

@@ -227,5 +227,5 @@ def test_all_diverged():
     study = simulate_study(Truth())
     study.trials[["status", "final_train_error"]] = ["diverged", 0.9]
     result = estimate_trainable_depths(study)
-    assert "No trial is better than chance" in result.note
+    assert "No training that is judged is better than chance" in result.note
     assert result.table["written"].item().startswith("≤")

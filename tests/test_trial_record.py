@@ -221,3 +221,19 @@ def test_records_of_other_data_are_refused(path, make_trial):
     check_same_data("some-study", read_environment(path), {"data": "images:moved", "data_checksum": "123"})
     with pytest.raises(ValueError, match=r"was run on images:old \(checksum 123\), now it is synthetic \(456\)"):
         check_same_data("some-study", read_environment(path), {"data": "synthetic", "data_checksum": "456"})
+
+
+def test_a_record_that_cannot_be_opened_or_cut_is_a_fault_of_the_storage(path, make_trial, monkeypatch):
+    trial = make_trial()
+    TrialRecord(path, trial, "pack", {}).add_epoch(epoch(0))
+
+    def refuse(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "truncate", refuse)
+        with pytest.raises(StorageError, match=r"^storage: cannot write .* \(Input/output error\)"):
+            end_as_failed(path, trial, "pack", {}, "the worker was lost")
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(StorageError, match=r"^storage: cannot read .* \(Input/output error\); mend it$"):
+        read_start(path)
