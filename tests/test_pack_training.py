@@ -364,6 +364,14 @@ def test_the_first_news_say_where_a_pack_goes_on(run, trials):
     assert second.share_done == pytest.approx(4 / 5)
 
 
+def test_notices_of_a_worker_are_told_with_the_first_news(trials, folder, small_dataset):
+    told = []
+    PackTraining(Pack(tuple(trials)), small_dataset, folder, "cpu", told.append, "sweep", 0.0).run(
+        ["Slow: this worker"]
+    )
+    assert [news.notices for news in told[:2]] == [("Slow: this worker",), ()]
+
+
 def test_a_driver_that_cannot_be_told_fails_no_trial(trials, folder, small_dataset):
     def report(news):
         if news.share_done > 0.3:
