@@ -54,8 +54,8 @@ class DepthRules:
 
     Rules: OWN (no constant), ONE_DEPTH, SCALED (constant κ), YANG (nothing fitted), CRITICAL (constant log10 GSC).
     `p_against_own` is the likelihood ratio test of the rule against a D50 for every cell; where it excludes the rule,
-    its constant has no interval, for the cells then differ by more than one constant leaves to chance. `verdicts` says
-    per training (as in adam epochs=5) which rule predicts best.
+    a constant that is told has no interval, for the cells then differ by more than one constant leaves to chance.
+    `verdicts` says per training (as in adam epochs=5) which rule predicts best.
     """
 
     table: pd.DataFrame
@@ -123,8 +123,8 @@ def _explain_unfit(cells: list[_Cell]) -> str:
         int(sum(counts)) for counts in zip(*((c.failures.sum(), c.trials.sum()) for c in cells), strict=True)
     )
     if failed == 0:
-        return f"none of {trials} trainings failed whose GSC is known"
-    return f"all {trials} trainings failed whose GSC is known" if failed == trials else ""
+        return f"none of {trials} trainings of the networks to compare failed"
+    return f"all {trials} trainings of the networks to compare failed" if failed == trials else ""
 
 
 def _place_one_depth(cell: _Cell, constants: np.ndarray) -> np.ndarray:

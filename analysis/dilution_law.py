@@ -44,7 +44,7 @@ class DilutionLaw:
 
 
 def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
-    """Test the law on the untrained networks of a study, at the greatest of the depths that most of a network's k have.
+    """Test the law on untrained networks, at the greatest of the depths at which most of a network's k can be tested.
 
     A level that takes more layers to its stationary state than there are before the late half is not tested.
     """
@@ -60,7 +60,10 @@ def check_dilution_law(frames: StudyFrames) -> DilutionLaw:
         if shared.max() < 2:
             verdicts[name] = "The law is not tested: no depth has two dilution levels."
             continue
-        depth = int(shared[shared == shared.max()].index.max())
+        is_stationary = group["depth"] // 2 >= LAYERS_TO_STATIONARITY * (group["dilution"] ** 2 + 1)
+        testable = group["dilution"].where(is_stationary).groupby(group["depth"]).nunique()
+        testable = testable if testable.max() > 1 else shared
+        depth = int(testable[testable == testable.max()].index.max())
         chosen = group[group["depth"] == depth]
         squared = np.exp(2 * chosen["ln_growth"] / chosen["layers"])
         by_seed = chosen.assign(growth=squared).pivot_table(index="seed", columns="dilution", values="growth")
@@ -128,7 +131,8 @@ def _explain(level: int, pairs: int, is_stationary: bool, weight: float) -> str:
     if level == 0:
         return "the level that others are predicted from"
     if not is_stationary:
-        return f"no test: the stationary state takes {LAYERS_TO_STATIONARITY * weight:.0f} layers, more than there are"
+        layers = LAYERS_TO_STATIONARITY * weight
+        return f"no test: the stationary state takes {layers:.0f} layers, more than there are before"
     return "" if pairs > 1 else f"no test: {pairs or 'no'} seed has both levels, and it takes two"
 
 

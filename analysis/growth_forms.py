@@ -18,7 +18,7 @@ from analysis.tidy_frames import ARCHITECTURE, UNTRAINED, StudyFrames
 from analysis.uncertainty import t_interval
 
 FORMS = ("exponential", "power", "stretched")
-NO_GROWTH = "no growth"
+NOT_SHOWN = "growth not shown"
 EXPONENTS = np.round(np.arange(0.2, 3.001, 0.01), 2)
 FORM_COLUMNS = [
     "network", *ARCHITECTURE, "depth", "seeds", "best", "exponential_error", "power_error", "stretched_error",
@@ -30,9 +30,10 @@ FORM_COLUMNS = [
 class FormComparison:
     """Errors (decades of GSC, root mean square) on seeds that a form was not fitted to, and the form to prefer.
 
-    `best` is exponential unless another form's gain over it, in decades, has a 95% interval above 0, and NO_GROWTH
+    `best` is exponential unless another form's gain over it, in decades, has a 95% interval above 0, and NOT_SHOWN
     where that of the exponential's slope b holds 0; `gain` is of the better of the other two, with that interval.
-    `exponent` is c of the stretched form fitted to all seeds; None where it lies beyond EXPONENTS or nothing grows.
+    `exponent` is c of the stretched form fitted to all seeds; None where it lies beyond EXPONENTS or nothing is shown
+    to grow.
     """
 
     best: str | None = None
@@ -91,10 +92,10 @@ def compare_forms(log10_gsc: np.ndarray) -> FormComparison:
     exponent = float(_best_exponents(y.mean(axis=0, keepdims=True), m)[0])
     is_told = EXPONENTS[0] < exponent < EXPONENTS[-1]
     return FormComparison(
-        best=NO_GROWTH if not grows else rival if gain[1] > 1e-9 else "exponential",
+        best=NOT_SHOWN if not grows else rival if gain[1] > 1e-9 else "exponential",
         errors={form: float(values.mean()) for form, values in errors.items()},
         gain=gain,
-        exponent=exponent if is_told else None,
+        exponent=exponent if is_told and grows else None,
         note="" if is_told else f"no exponent between {EXPONENTS[0]:g} and {EXPONENTS[-1]:g} fits best",
     )
 

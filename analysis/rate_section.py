@@ -196,5 +196,6 @@ def _tabulate_forms(forms: pd.DataFrame) -> Table:
             "note": text("note"),
         },
         "Exponential is called best unless another form's gain over it has an interval above 0, even where that form's "
-        "error is smaller. Exponent: c of b·m^c, the stretched form, m layers from the last one.",
+        "error is smaller; growth is not shown where the 95% interval of its slope holds 0. Exponent: c of b·m^c, the "
+        "stretched form, m layers from the last one.",
     )

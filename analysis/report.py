@@ -95,8 +95,8 @@ def _warn_of_missing(frames: StudyFrames) -> list[str]:
     if ended >= whole:
         return []
     return [
-        f"Interim: {ended} of {whole} trials have ended. Trainings that diverge end first, and deep networks are "
-        "trained first, so that failures are too frequent in what follows."
+        f"Interim: {ended} of {whole} planned trials have ended and are here. Trainings that diverge end first, and "
+        "deep networks are trained first, so that failures may be too frequent in what follows."
     ]
 
 

@@ -71,10 +71,11 @@ def _draw_outcomes(findings: Findings) -> Drawing:
 def _draw_critical(findings: Findings) -> Drawing:
     caption = (
         "GSC before training at which half of the trainings fail, per network, with its 95% interval, and of all "
-        "together (grey). Arrows at the edge: the interval is open there, or ends beyond the panel. Hollow arrows "
-        "stand at the greatest GSC of networks in which no training failed, and at the least of those in which all "
-        "did; a row is empty where a network was not trained so. Whether there is a common critical GSC is tested for "
-        "all networks at once, above; of many intervals some miss each other by chance."
+        "together (grey, with an interval where they may have one in common). Arrows at the edge: the interval is open "
+        "there, or ends beyond the panel. Hollow arrows stand at the greatest GSC of networks in which no training "
+        "failed, and at the least of those in which all did; a row is empty where a network was not trained so. "
+        "Whether there is a common critical GSC is tested for all networks at once, above; of many intervals some miss "
+        "each other by chance."
     )
     tradeoff = findings.tradeoff
     return Drawing("critical_gsc", caption, render(plot_critical_gsc, tradeoff.critical, tradeoff.critical_gsc))

@@ -66,7 +66,7 @@ def _explain_depth(every: pd.DataFrame, deepest: pd.DataFrame, limit: float) -> 
     if beyond["depth"].iloc[0] == deepest["depth"].iloc[0]:
         return ""
     is_tied, has_none = beyond["best_dilution"].isna(), beyond["error_without"].isna()
-    reason = "no level has a smaller error than others, or there is none with k = 0"
+    reason = "every level fails, on average, none has a smaller error than others, or there is none with k = 0"
     if is_tied.all():
         reason = "no level has a smaller error than others"
     elif has_none.all():

@@ -47,7 +47,7 @@ def say_what_stops(tradeoff: Tradeoff) -> str:
         return f"Exploding gradients go with failure in these networks: {what}{few}{more}."
     if row["low"] > 0:
         return f"Exploding gradients stop training: {what}{more}."
-    if row["high"] < 0 and not row["high_between_networks"] >= 0:
+    if row["high"] < 0 and row["high_between_networks"] < 0:
         return f"Exploding gradients are not what stops training here: {what}{more}."
     return f"That exploding gradients stop training is not shown here: {what}{more}."
 

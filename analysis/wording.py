@@ -45,8 +45,8 @@ def as_clause(sentence: str) -> str:
 
 
 def give_reason(note: str, table: pd.DataFrame) -> str:
-    """Return why there is nothing: the note that all rows have, if they agree, or the table's own."""
-    of_rows = {str(text) for text in table.get("note", pd.Series(dtype=str)) if text}
+    """Return why there is nothing: the note of the rows that have one, if they agree, else the table's own."""
+    of_rows = {text for text in table.get("note", pd.Series(dtype=str)) if isinstance(text, str) and text}
     if len(of_rows) > 1:
-        return "for reasons that differ, and stand in its table"
+        return as_clause(note) if note else "for reasons that differ, and stand in its table"
     return next((as_clause(text) for text in (*of_rows, note) if text), "the study holds too little for it")

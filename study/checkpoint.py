@@ -8,7 +8,6 @@ The driver asks for the epoch alone and does without torch, which is imported wi
 """
 
 import dataclasses
-import errno
 import hashlib
 import io
 import json
@@ -17,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.study_folder import CHECKPOINT_SECONDS, StorageError, write_whole
+from study.study_folder import CHECKPOINT_SECONDS, read_bytes, write_whole
 
 KIND = "depth-trainability checkpoint 1"
 LARGEST_SHARE = 0.05
@@ -76,11 +75,9 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
     import torch
 
     try:
-        header_line, _, payload = _read_bytes(path).partition(b"\n")
+        header_line, _, payload = read_bytes(path).partition(b"\n")
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StorageError.from_os(path, error, doing="read") from None
     try:
         header = _parse_header(header_line)
         if header["sha256"] != _digest(header["trial_id"], header["origin"], header["epoch"], payload):
@@ -90,19 +87,10 @@ def read_checkpoint(path: Path, trial_id: str, origin: str) -> Checkpoint | None
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever lies there instead, the trial can begin again
         if isinstance(error, MemoryError) or "allocate memory" in str(error):  # the latter is torch's
-            raise MemoryError(f"no room for {path.name}") from error
+            raise MemoryError(f"no room for {path.name}") from None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"checkpoint: {path.name} cannot be used ({reason})") from None
     return Checkpoint(trial_id, origin, header["epoch"], state)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if error.errno != errno.ESTALE:  # replaced on a server of NFS in this moment
-            raise
-    return path.read_bytes()
 
 
 class CheckpointSchedule:

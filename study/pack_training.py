@@ -76,12 +76,14 @@ class PackTraining:
         self.schedule = CheckpointSchedule(checkpoint_seconds)
         self.epochs_done = {trial.trial_id: 0 for trial in pack.trials}
         self.environment: dict[str, str] = {}
+        self.untold: list[str] = []
 
     def run(self, notices: Sequence[str] = ()) -> None:
         """Train; on return every trial has ended. The first news say how much is done already, and `notices`.
 
         Raises StorageError when records cannot be written, or they or checkpoints cannot be read.
         """
+        self.untold = list(notices)
         remaining = []
         for trial in self.pack.trials:
             # Some may have ended before another worker of this pack was lost.
@@ -95,21 +97,21 @@ class PackTraining:
             for trial in remaining:
                 self._end_as_failed(trial, describe_error(error))
             return
-        self._train_all(remaining, in_new_worker=True, notices=notices)
+        self._train_all(remaining, in_new_worker=True)
 
-    def _train_all(self, trials: Sequence[TrialConfig], in_new_worker: bool, notices: Sequence[str] = ()) -> None:
+    def _train_all(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> None:
         """Train trials in as few groups as their checkpoints and earlier losses allow."""
+        shortage, groups = "", {}
         try:
-            groups = self._group(trials, in_new_worker, notices)
+            groups = self._group(trials, in_new_worker)
         except MemoryError as error:
-            self._halve(trials, describe_error(error), in_new_worker)
-            return
+            shortage = describe_error(error)
+        if shortage:  # outside of the handler, where the error would keep what was read alive
+            self._halve(trials, shortage, in_new_worker)
         for key in sorted(groups):
             self._train_together(groups.pop(key))
 
-    def _group(
-        self, trials: Sequence[TrialConfig], in_new_worker: bool, notices: Sequence[str]
-    ) -> "dict[tuple[int, int], list[_Beginning]]":
+    def _group(self, trials: Sequence[TrialConfig], in_new_worker: bool) -> "dict[tuple[int, int], list[_Beginning]]":
         """Return the beginnings of trials that can train together, and tell where they are.
 
         A trial that was lost too often ends as failed.
@@ -123,7 +125,8 @@ class PackTraining:
                 continue
             self.epochs_done[trial.trial_id] = beginning.epochs_done
             groups[beginning.epoch, number + 1 if losses >= LOSSES_BEFORE_ALONE else 0].append(beginning)
-        self._tell(notices=[*notices, *(beginning.notice for beginning in beginnings if beginning.notice)])
+        self.untold += [beginning.notice for beginning in beginnings if beginning.notice]
+        self._tell()
         return groups
 
     def _find_beginning(self, trial: TrialConfig, in_new_worker: bool) -> "_Beginning":
@@ -311,14 +314,15 @@ class PackTraining:
             end_as_failed(path, trial, self.pack.pack_id, environment, error, self.sweep_id)
         self.epochs_done[trial.trial_id] = trial.epochs + 1
 
-    def _tell(self, members: Sequence[MemberEpoch] = (), notices: Sequence[str] = ()) -> None:
+    def _tell(self, members: Sequence[MemberEpoch] = ()) -> None:
         share = sum(self.epochs_done.values()) / (len(self.pack.trials) * (self.pack.trials[0].epochs + 1))
         # Before training a network guesses; a study that trains none has nothing else to tell.
         first = min(self.pack.trials[0].epochs, 1)
         told = [member for member in members if member.epoch >= first and not member.diverged]
         errors = {member.trial_id: member.metrics[schema.TEST_ERROR] for member in told}
         finite = {trial_id: error for trial_id, error in errors.items() if math.isfinite(error)}
-        self.report(PackNews(share, finite, tuple(notices)))
+        notices, self.untold = tuple(self.untold), []
+        self.report(PackNews(share, finite, notices))
 
 
 @dataclasses.dataclass(frozen=True)

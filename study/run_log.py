@@ -35,6 +35,7 @@ from pyarrow import parquet
 from study import run_log_schema as schema
 from study.ledgers import read_planned
 from study.probe_schedule import layer_metric_epochs
+from study.study_folder import StorageError
 from study.tracking_uri import sqlite_path
 from study.trial_record import StudyFolder, check_same_data, read_end, read_lines, read_start
 from study.ui_view import VIEW_TAG, make_view_tag
@@ -140,7 +141,7 @@ class RunLog:
 
         Empty where the server fails.
         """
-        with contextlib.suppress(*SERVER_FAILURES):
+        with contextlib.suppress(*SERVER_FAILURES, StorageError):  # who reads that record next tells
             return {
                 name: run.data.tags[schema.TAG_STATUS]
                 for name, run in self.find_runs().items()

@@ -27,6 +27,26 @@ class StorageError(Exception):
         return cls(f"storage: cannot {doing} {path} ({error.strerror}); {remedy}")
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it cannot be read, also not once more where a server of NFS had it replaced meanwhile.
+    """
+    try:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError.from_os(path, error, doing="read") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyFolder:
     """Where one study keeps its records: `storage`/`name`/trials/<trial_id>.jsonl."""

@@ -306,6 +306,13 @@ class _ObserverCallback(tune.Callback):
 
     def _end(self, pack_id: str, error: str = "") -> bool:
         """Note and tell that a pack has ended, if all of its trials have; with an `error`, the others end as failed."""
+        try:
+            return self._end_if_all_have(pack_id, error)
+        except StorageError as problem:
+            self.storage_problem = str(problem)  # Tune passes on another exception
+            raise
+
+    def _end_if_all_have(self, pack_id: str, error: str) -> bool:
         pack = self.manifest[pack_id]
         statuses = {}
         for member in pack.trials:

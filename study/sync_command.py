@@ -11,7 +11,7 @@ from study.ledgers import known_as_sent, read_sent
 from study.next_commands import sync_command
 from study.run_sender import RunSender
 from study.status_command import find_study, is_gone
-from study.study_folder import hold_file
+from study.study_folder import StorageError, hold_file
 from study.tracking import Connection, check_tracking
 from study.tracking_uri import default_tracking_uri, without_secrets
 from study.trial_record import check_same_data, read_start, read_status
@@ -49,7 +49,7 @@ def sync_study(storage: Path, name: str, tracking_uri: str | None, console: Cons
         note_what_was_sent(folder, shown, sender.sent, console)
     told = f"{len(readable) - len(sender.unsent)} of {len(readable)} records are in MLflow: {shown}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)
-    with contextlib.suppress(OSError):  # the ledger is of no other use here, and its loss was told
+    with contextlib.suppress(OSError, StorageError):  # the ledger is of no other use here, and its loss was told
         others = sorted(set(read_sent(folder)) - {shown})
         ended = [name for name in readable if others and read_status(folder.record_path(name)) is not None]
         for store in others:

@@ -9,6 +9,7 @@ takes over the lines up to there, in a new file that replaces the earlier one at
 """
 
 import dataclasses
+import io
 import json
 import os
 import secrets
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import run_log_schema as schema
-from study.study_folder import StorageError, write_whole
+from study.study_folder import StorageError, read_bytes, write_whole
 from study.study_folder import StudyFolder as StudyFolder
 from study.trial_config import TrialConfig
 
@@ -94,7 +95,8 @@ class TrialRecord:
 
     def is_current(self) -> bool:
         """Say whether this is still the trial's record: no other worker has begun one in its place."""
-        return (read_start(self.path) or {}).get("attempt") == self.attempt
+        start = read_start(self.path)
+        return start is None or start.get("attempt") == self.attempt
 
     def _append(self, line: dict[str, Any]) -> None:
         _append_line(self.path, {**line, "attempt": self.attempt, "time_ms": self._now_ms()})
@@ -148,28 +150,25 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
     A last line that was cut off by a crash is left out, and so are the lines of other attempts and whatever follows the
     end. A line that is none of a record ends it, so that a trial with a hole is run again.
 
-    Raises StorageError when the file cannot be opened.
+    Raises StorageError when the file cannot be read.
     """
     try:
-        file = path.open("rb")
+        file = io.BytesIO(read_bytes(path))
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise StorageError.from_os(path, error, doing="read") from None
-    with file:
-        first = _parse_line(file.readline())
-        if first is None:
+    first = _parse_line(file.readline())
+    if first is None:
+        return
+    file.seek(offset)
+    for raw in file:
+        line = _parse_line(raw)
+        if line is None:
             return
-        file.seek(offset)
-        for raw in file:
-            line = _parse_line(raw)
-            if line is None:
+        offset += len(raw)
+        if line.get("attempt") == first.get("attempt"):
+            yield line, offset
+            if line["kind"] == "end":
                 return
-            offset += len(raw)
-            if line.get("attempt") == first.get("attempt"):
-                yield line, offset
-                if line["kind"] == "end":
-                    return
 
 
 LINE_FIELDS: dict[str, dict[str, type]] = {

@@ -86,7 +86,7 @@ def test_a_level_that_has_not_reached_its_stationary_state_is_not_tested():
     table = check_law(levels, growth, layers_before=2 * 17 - 1)
     assert table["p_value"].notna().tolist() == [False, True, False]
     assert "not contradicted at k up to 1" in _judge(table)
-    assert table["note"][2] == "no test: the stationary state takes 34 layers, more than there are"
+    assert table["note"][2] == "no test: the stationary state takes 34 layers, more than there are before"
 
 
 def test_levels_that_share_no_depth_leave_the_others_to_be_tested():
@@ -97,6 +97,11 @@ def test_levels_that_share_no_depth_leave_the_others_to_be_tested():
     kept = dataclasses.replace(study, trials=study.trials[(k == 0) | ((k == 1) & (at == 80)) | ((k == 2) & (at == 20))])
     law = check_dilution_law(kept)
     assert set(law.table["depth"]) == {80}
+    deep = simulate_study(Truth(dilutions=(0.0, 1.0, 2.0, 4.0), depths=(10, 80)))
+    at, k = deep.trials["depth"], deep.trials["dilution"]
+    law = check_dilution_law(dataclasses.replace(deep, trials=deep.trials[(at == 10) | (k < 4)]))
+    assert set(law.table["depth"]) == {80}  # where three levels have reached their stationary state
+    at, k = study.trials["depth"], study.trials["dilution"]
     apart = dataclasses.replace(study, trials=study.trials[((k == 0) & (at == 80)) | ((k == 2) & (at == 20))])
     law = check_dilution_law(apart)
     assert law.table.empty

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.growth_forms import NO_GROWTH, compare_forms, compare_growth_forms
+from analysis.growth_forms import NOT_SHOWN, compare_forms, compare_growth_forms
 from tests.simulated_studies import Truth, make_empty, simulate_study
 
 LAYERS = np.arange(40.0)
@@ -33,10 +33,10 @@ def test_an_exponent_beyond_those_tried_is_none(growth):
     assert result.note == "no exponent between 0.2 and 3 fits best"
 
 
-def test_where_nothing_grows_there_is_no_form():
+def test_where_growth_is_not_shown_there_is_no_form():
     noise = 0.01 * np.random.default_rng(0).standard_normal((5, 40))
-    assert compare_forms(noise).best == NO_GROWTH
-    assert compare_forms(np.zeros((3, 40))).best == NO_GROWTH
+    assert compare_forms(noise).best == NOT_SHOWN
+    assert compare_forms(np.zeros((3, 40))).best == NOT_SHOWN
     assert compare_forms(noise + SHAPES["exponential"][::-1]).best == "exponential"
 
 

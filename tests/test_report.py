@@ -347,5 +347,5 @@ def test_a_report_of_a_part_says_to_which_side_it_leans(missing, unfinished):
     study = dataclasses.replace(study, trials=study.trials.assign(status=status), planned=count + missing)
     first, *others = make_sentences(Findings(study))
     if missing or unfinished:
-        assert first.startswith(f"Interim: {count - unfinished} of {count + missing} trials have ended. Trainings that")
+        assert first.startswith(f"Interim: {count - unfinished} of {count + missing} planned trials have")
     assert len(others) == (3 if missing or unfinished else 2)

@@ -253,6 +253,22 @@ def test_a_storage_that_workers_cannot_write_ends_the_sweep(sweep_over):
     assert len(sweep_over.starts) == 1
 
 
+def test_records_that_the_driver_cannot_read_end_the_sweep(sweep_over, folder, monkeypatch):
+    def end_unread(callback, pack_ids):
+        def refuse(path):
+            raise StorageError(f"storage: cannot read {path.name}")
+
+        monkeypatch.setattr(sweep, "read_end", refuse)
+        try:
+            callback.on_trial_complete(1, [], ray_trial(sweep_over.packs[0]))
+        except StorageError:
+            raise RuntimeError("as Tune has it") from None
+
+    with pytest.raises(StorageError, match=r"^storage: cannot read .*\.jsonl$"):
+        sweep_over(end_unread)
+    assert len(sweep_over.starts) == 1
+
+
 def test_a_pack_that_ray_gives_up_has_failed_and_says_why(sweep_over, folder, told):
     first, second = sweep_over.packs
 

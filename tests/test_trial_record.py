@@ -227,13 +227,13 @@ def test_a_record_that_cannot_be_opened_or_cut_is_a_fault_of_the_storage(path, m
     trial = make_trial()
     TrialRecord(path, trial, "pack", {}).add_epoch(epoch(0))
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as failing:
         failing.setattr(os, "truncate", refuse)
         with pytest.raises(StorageError, match=r"^storage: cannot write .* \(Input/output error\)"):
             end_as_failed(path, trial, "pack", {}, "the worker was lost")
-    monkeypatch.setattr(type(path), "open", refuse)
+    monkeypatch.setattr(type(path), "read_bytes", refuse)
     with pytest.raises(StorageError, match=r"^storage: cannot read .* \(Input/output error\); mend it$"):
         read_start(path)
