@@ -11,7 +11,7 @@ EVALUATION_BATCH = 480
 """Images evaluated at once; a constant, because the batch size may change the last bits of a result. In rows of so many
 numbers every vector is full and begins where a cache line does."""
 MEASURE_FROM_FLOPS = 2e14
-"""Work of a study from which measuring times costs little: half an hour on two cores."""
+"""Work of a study from which measuring times costs little beside it."""
 
 
 def weight_count(trial: TrialConfig, input_size: int = INPUT_SIZE, class_count: int = CLASS_COUNT) -> int:
